@@ -1,0 +1,1 @@
+"""Higgs-Audio v2: a LoRA trainer aligned with inference."""

@@ -1,0 +1,1 @@
+"""IndexTTS2: inference, voice LoRA, full fine-tuning, pattern embeddings."""

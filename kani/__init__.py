@@ -1,0 +1,1 @@
+"""KaniTTS (LFM2 + NanoCodec): LoRA experiments on one prepared data set, ranked."""

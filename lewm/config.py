@@ -1,0 +1,182 @@
+"""What can be set in LeWM-TTS: the network, the data, the two training stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ttscommon.errors import UserError
+
+PRESETS = ("tiny", "small", "base")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes and forms of the network; a checkpoint carries it and can't be loaded with another.
+
+    Defaults are the `base` preset: the sizes the guide gives (24 M parameters) with the latent
+    cut to 32, because small latents proved easier to predict.
+    """
+
+    preset: str = field(default="base", metadata={"help": "name this config goes by"})
+    width: int = field(default=256, metadata={"help": "width of text encoder and predictor"})
+    ff_dim: int = field(default=1024, metadata={"help": "feed-forward width"})
+    n_heads: int = field(default=4, metadata={"help": "attention heads"})
+    n_text_layers: int = field(default=4, metadata={"help": "text encoder layers"})
+    n_text_convs: int = field(default=2, metadata={"help": "residual convolutions before them"})
+    n_predictor_layers: int = field(default=6, metadata={"help": "predictor layers"})
+    latent_dim: int = field(default=32, metadata={"help": "numbers per latent frame"})
+    encoder_dim: int = field(default=256, metadata={"help": "width of the audio encoder"})
+    encoder_ff_dim: int = field(default=1024, metadata={"help": "its feed-forward width"})
+    n_encoder_layers: int = field(default=4, metadata={"help": "audio encoder layers"})
+    decoder_dim: int = field(default=512, metadata={"help": "channels of the mel decoder"})
+    n_res_blocks: int = field(default=2, metadata={"help": "ResConvBlocks after each upsampling"})
+    n_refine: int = field(default=1, metadata={"help": "refinement convolutions at the end"})
+    downsample: Literal[2, 4] = field(default=4, metadata={"help": "mel frames per latent frame"})
+    n_mels: int = field(default=100, metadata={"help": "mel bands"})
+    head: Literal["mse", "flow"] = field(
+        default="mse", metadata={"help": "predict the mean, or sample by flow matching"}
+    )
+    regularizer: Literal["kl", "sigreg"] = field(
+        default="kl", metadata={"help": "what keeps the latents near a standard normal"}
+    )
+    text_form: Literal["bytes", "ipa"] = field(
+        default="bytes", metadata={"help": "feed letters, or phonemes from espeak-ng"}
+    )
+    speakers: tuple[str, ...] = field(default=(), metadata={"help": "rows of the speaker table"})
+    languages: tuple[str, ...] = field(default=(), metadata={"help": "rows of the language table"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout in text encoder and predictor"})
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.n_heads):
+            raise UserError(f"width {self.width} must divide by twice n_heads ({self.n_heads})")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout must be in [0, 1), got {self.dropout}")
+
+    @classmethod
+    def base(cls) -> ModelConfig:
+        """23.4 M parameters, the guide's sizes."""
+        return cls()
+
+    @classmethod
+    def small(cls) -> ModelConfig:
+        """7.4 M parameters: a voice that can be trained on a laptop overnight."""
+        return cls(
+            preset="small",
+            ff_dim=768,
+            n_text_layers=2,
+            n_predictor_layers=4,
+            encoder_dim=128,
+            encoder_ff_dim=512,
+            n_encoder_layers=2,
+            decoder_dim=224,
+            n_res_blocks=1,
+        )
+
+    @classmethod
+    def tiny(cls) -> ModelConfig:
+        """2.4 M parameters: trains in minutes on two CPU cores; used by the demo."""
+        return cls(
+            preset="tiny",
+            width=128,
+            ff_dim=256,
+            n_text_layers=2,
+            n_predictor_layers=4,
+            encoder_dim=128,
+            encoder_ff_dim=256,
+            n_encoder_layers=2,
+            decoder_dim=192,
+            n_res_blocks=1,
+        )
+
+    @classmethod
+    def named(cls, preset: str) -> ModelConfig:
+        """The preset of that name."""
+        if preset not in PRESETS:
+            raise UserError(f"no preset '{preset}'", fix=f"choose one of {', '.join(PRESETS)}")
+        return {"tiny": cls.tiny, "small": cls.small, "base": cls.base}[preset]()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessConfig:
+    """From recordings to features."""
+
+    min_seconds: float = field(default=3.0, metadata={"help": "shortest clip cut from long audio"})
+    max_seconds: float = field(default=12.0, metadata={"help": "longest clip that is kept"})
+    language: str = field(default="en", metadata={"help": "language of the recordings"})
+    whisper_model: str = field(
+        default="base", metadata={"help": "Whisper name, .pt file or CTranslate2 folder"}
+    )
+    transcribe: Literal["auto", "always", "never"] = field(
+        default="auto", metadata={"help": "auto: transcribe what has no transcript"}
+    )
+    trim_db: float = field(default=-42.0, metadata={"help": "silence below this is trimmed"})
+    loudness: float = field(default=-23.0, metadata={"help": "LUFS every clip is brought to"})
+    clips_per_shard: int = field(default=256, metadata={"help": "clips in one feature file"})
+    workers: int = field(default=2, metadata={"help": "processes"})
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_seconds < self.max_seconds:
+            raise UserError(
+                f"min_seconds {self.min_seconds} must be above 0 and below "
+                f"max_seconds {self.max_seconds}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The two stages of one training run (or the guide's single graph with `joint`)."""
+
+    epochs: int | None = field(
+        default=None, metadata={"help": "passes over the clips in stage B; sets predictor_steps"}
+    )
+    autoencoder_steps: int = field(default=6000, metadata={"help": "stage A steps"})
+    predictor_steps: int = field(default=20000, metadata={"help": "stage B (or joint) steps"})
+    batch_size: int = field(default=16, metadata={"help": "clips per step in each stage"})
+    batch_frames: int = field(
+        default=0, metadata={"help": "padded mel frames a batch may hold; 0: batch_size rules alone"}
+    )
+    grad_accumulation: int = field(default=1, metadata={"help": "batches per optimizer step"})
+    crop_frames: int = field(default=96, metadata={"help": "mel frames per crop in stage A"})
+    autoencoder_learning_rate: float = field(default=1.5e-3, metadata={"help": "peak, stage A"})
+    learning_rate: float = field(default=2e-3, metadata={"help": "peak, stage B or joint"})
+    warmup_steps: int = field(default=60, metadata={"help": "linear warm-up of stage B"})
+    weight_decay: float = field(default=0.01, metadata={"help": "AdamW weight decay"})
+    clip_norm: float = field(default=1.0, metadata={"help": "gradient norm limit"})
+    ema_decay: float = field(default=0.995, metadata={"help": "0 turns weight averaging off"})
+    joint: bool = field(default=False, metadata={"help": "the guide's single graph, all losses"})
+    kl_weight: float = field(default=5e-4, metadata={"help": "per dimension; ramped over 20 %%"})
+    sigreg_weight: float = field(default=0.09, metadata={"help": "with regularizer sigreg"})
+    spectral_weight: float = field(default=0.5, metadata={"help": "multi-resolution spectral loss"})
+    reconstruction_weight: float = field(default=1.0, metadata={"help": "L1 on the mel"})
+    prediction_weight: float = field(default=1.0, metadata={"help": "next-latent prediction"})
+    stop_weight: float = field(default=0.2, metadata={"help": "end-of-speech head"})
+    guide_weight: float = field(default=2.0, metadata={"help": "guided attention at the start"})
+    guide_share: float = field(
+        default=0.35, metadata={"help": "share of the steps after which the guide is gone"}
+    )
+    input_noise: float = field(
+        default=0.6, metadata={"help": "noise on the predictor's inputs, U(0, this) per clip"}
+    )
+    join_two: float = field(default=0.25, metadata={"help": "chance of joining two clips"})
+    join_three: float = field(default=0.20, metadata={"help": "chance of joining three"})
+    flow_draws: int = field(default=4, metadata={"help": "noise draws per state, head flow"})
+    evaluate_every: int = field(default=500, metadata={"help": "steps between evaluations"})
+    save_every: int = field(default=200, metadata={"help": "steps between resume points"})
+    eval_texts: int = field(default=8, metadata={"help": "held-out texts spoken at evaluation"})
+    validation_share: float = field(default=0.05, metadata={"help": "recordings held out"})
+    amp: Literal["no", "bf16"] = field(default="no", metadata={"help": "mixed precision"})
+    compile: bool = field(default=False, metadata={"help": "torch.compile the network"})
+    cache_mels: Literal["auto", "device", "disk"] = field(
+        default="auto", metadata={"help": "features on the GPU when they fit, else memory-mapped"}
+    )
+    workers: int = field(default=0, metadata={"help": "loader processes"})
+    seed: int = field(default=0, metadata={"help": "names every random event of the run"})
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.grad_accumulation < 1:
+            raise UserError("batch_size and grad_accumulation must be 1 or more")
+        if self.autoencoder_steps < 1 or self.predictor_steps < 1:
+            raise UserError("autoencoder_steps and predictor_steps must be 1 or more")
+        if self.join_two + self.join_three > 1:
+            raise UserError("join_two and join_three must not sum to more than 1")

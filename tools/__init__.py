@@ -1,0 +1,1 @@
+"""The scripts, one thin argparse entry each; run as `python tools/<name>.py`."""

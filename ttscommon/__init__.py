@@ -1,0 +1,1 @@
+"""The foundation that all five systems stand on."""

@@ -1,0 +1,134 @@
+"""What every tool shares: flags that read alike, one-line errors, exit codes, logging."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import runpy
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ttscommon.errors import UserError
+
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+ALIASES = {
+    "--learning-rate": ["--lr"],
+    "--lora-rank": ["--lora-r"],
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """ArgumentParser in the house style.
+
+    Flags are kebab-case and `--a_b` is accepted for `--a-b`; the docstring's first line is the
+    description and the rest the epilog; every flag shows its default.
+    """
+
+    def __init__(self, doc: str | None):
+        first, _, rest = (doc or "").strip().partition("\n")
+        super().__init__(
+            description=first,
+            epilog=rest.strip(),
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """Parse `argv`, with underscores in flag names read as hyphens."""
+        words = list(sys.argv[1:] if argv is None else argv)
+        return self.parse_args([_kebab(word) for word in words])
+
+
+def add_config_flags(group: Any, cls: type, names: Sequence[str]) -> None:
+    """One flag per named field of a config dataclass, with the field's help and default.
+
+    A flag that isn't given is absent from the namespace, so that a file's value can stand;
+    `given` collects those that are.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for name in names:
+        field = fields[name]
+        flag = "--" + name.replace("_", "-")
+        options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
+        help_text = str(field.metadata.get("help", ""))
+        options["help"] = f"{help_text} (default: {_shown(field)})"
+        kind = hints[name]
+        if isinstance(kind, types.UnionType):
+            kind = next(k for k in typing.get_args(kind) if k is not type(None))
+        if typing.get_origin(kind) is typing.Literal:
+            options["choices"] = typing.get_args(kind)
+        elif kind is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options["type"] = kind
+        group.add_argument(flag, *ALIASES.get(flag, []), **options)
+
+
+def given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
+    """The fields of `cls` that were set by a flag."""
+    names = {f.name for f in dataclasses.fields(cls)}
+    return {name: value for name, value in vars(args).items() if name in names}
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a tool's `main`: exit 0 when done, 1 with one line for a `UserError`, 130 for Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for chatty in ("httpx", "matplotlib", "datasets", "numba", "speechbrain"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        main()
+    except UserError as error:
+        _fail(str(error), EXIT_FAILED)
+    except KeyboardInterrupt as stop:
+        _fail(str(stop) or "stopped; nothing half-written was left", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        if error.errno is None or error.filename is None:
+            raise
+        _fail(f"error: {error.strerror} [{error.filename}]", EXIT_FAILED)
+
+
+def run_tool(name: str) -> None:
+    """Run `tools/<name>.py` of this clone, for `python lewm/train.py` as the guides write it."""
+    root = Path(__file__).resolve().parents[1]
+    sys.path[0] = str(root)
+    runpy.run_path(str(root / "tools" / f"{name}.py"), run_name="__main__")
+
+
+def _fail(message: str, code: int) -> typing.NoReturn:
+    if not message.startswith("error:") and code == EXIT_FAILED:
+        message = f"error: {message}"
+    sys.stderr.write(message + "\n")
+    sys.exit(code)
+
+
+def _kebab(word: str) -> str:
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def _shown(field: dataclasses.Field) -> object:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows the default of every flag that has one to show."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ""
+        hidden = (None, False, argparse.SUPPRESS)
+        if action.default in hidden or "default" in text or not action.option_strings:
+            return text
+        return text + " (default: %(default)s)"

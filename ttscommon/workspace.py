@@ -1,0 +1,116 @@
+"""`training/<speaker>/`: the only place where the paths inside a speaker's folder are spelled."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ttscommon.errors import UserError
+
+TRAINING_ROOT = Path("training")
+CHECKPOINT_FOLDERS = ("best_checkpoint", "final_checkpoint")
+_NAME = re.compile(r"[\w][\w.\- ]*", re.UNICODE)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One person's folder.
+
+    ```
+    training/<name>/
+      dataset/audio/             the recordings
+      dataset/transcripts.csv    audio_path,text
+      lewm/ higgs/ kani/         one SystemFolder per system
+      outputs/                   speech that was generated
+      report.html
+    ```
+
+    Raises:
+        UserError: if the name could lead out of `root` (separators, "..", a leading dot)
+    """
+
+    name: str
+    root: Path = TRAINING_ROOT
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or ".." in self.name or self.name != self.name.strip():
+            raise UserError(
+                f"'{self.name}' can't be a speaker's name",
+                fix="use letters, digits, '_', '-' and '.', for example --speaker ozzy",
+            )
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.name
+
+    @property
+    def dataset(self) -> Path:
+        return self.folder / "dataset"
+
+    @property
+    def audio(self) -> Path:
+        return self.dataset / "audio"
+
+    @property
+    def transcripts(self) -> Path:
+        return self.dataset / "transcripts.csv"
+
+    @property
+    def outputs(self) -> Path:
+        return self.folder / "outputs"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def lewm(self) -> SystemFolder:
+        return SystemFolder(self.folder / "lewm")
+
+
+@dataclass(frozen=True)
+class SystemFolder:
+    """One system's work for one speaker (or a free-standing `--output-dir`)."""
+
+    folder: Path
+
+    @property
+    def processed(self) -> Path:
+        return self.folder / "processed"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.folder / "best_checkpoint"
+
+    @property
+    def final_checkpoint(self) -> Path:
+        return self.folder / "final_checkpoint"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    def run(self, stage: str) -> Path:
+        """Where one training stage keeps the state it resumes from."""
+        return self.folder / "runs" / stage
+
+
+def resolve_checkpoint(path: Path) -> Path:
+    """The checkpoint folder meant by `path`.
+
+    The LeWM guide writes `<output_dir>/checkpoints/best.pt`; ours is `<output_dir>/best_checkpoint`.
+
+    Raises:
+        UserError: if there is no checkpoint at `path`
+    """
+    candidates = [path]
+    if path.suffix == ".pt":
+        candidates.append(path.parent.parent / f"{path.stem}_checkpoint")
+    candidates += [path / name for name in CHECKPOINT_FOLDERS]
+    for candidate in candidates:
+        if (candidate / "config.json").is_file():
+            return candidate
+    raise UserError(
+        "no checkpoint here", where=path, fix="train one: python tools/lewm_train.py --speaker NAME"
+    )
