@@ -1,0 +1,126 @@
+"""Reading and writing sound: mono float32 numpy arrays (S,) between -1 and 1.
+
+libsndfile (through soundfile) decodes WAV of any width, FLAC, OGG, Opus, MP3 and AIFF; soxr
+resamples; pyloudnorm measures loudness (ITU-R BS.1770).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyloudnorm
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from ttscommon.errors import UserError
+from ttscommon.files import atomic
+
+Audio = NDArray[np.float32]
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au")
+PEAK_LIMIT = 0.99
+LOUDNESS_BLOCK = 0.4  # seconds; the gating block of BS.1770
+TRIM_WINDOW = 0.02  # seconds; two pitch periods of a voice at 100 Hz
+
+
+def find_audio(folder: Path) -> list[Path]:
+    """All audio files below `folder`, sorted; hidden files and folders are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in AUDIO_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def load(path: Path, sample_rate: int) -> Audio:
+    """The sound in `path`, mixed to mono and resampled: (S,) float32.
+
+    Raises:
+        UserError: if the file is missing, can't be decoded, is empty or holds NaN or infinity
+    """
+    samples, rate = _decode(path)
+    if not np.isfinite(samples).all():
+        raise UserError("audio holds NaN or infinite samples", where=path)
+    mono = samples.mean(axis=1, dtype=np.float32)
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate)
+    if not len(mono):
+        raise UserError("audio is empty", where=path)
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def duration(path: Path) -> float:
+    """Seconds of sound in `path`, from the header alone.
+
+    Raises:
+        UserError: if the file is missing or can't be decoded
+    """
+    if not path.is_file():
+        raise UserError("no such audio file", where=path)
+    try:
+        info = soundfile.info(str(path))
+    except soundfile.LibsndfileError as error:
+        raise UserError(_undecodable(error), where=path) from error
+    return info.frames / info.samplerate
+
+
+def save(path: Path, audio: Audio, sample_rate: int) -> None:
+    """Write a 16-bit mono WAV, atomically; louder than full scale is clipped."""
+    with atomic(path) as draft:
+        clipped = np.clip(audio, -1, 1)
+        soundfile.write(draft, clipped, sample_rate, subtype="PCM_16", format="WAV")
+
+
+def trim_silence(audio: Audio, sample_rate: int, threshold_db: float) -> Audio:
+    """Cut leading and trailing silence: below `threshold_db` relative to the loudest moment.
+
+    Loudness is the root mean square of 20 ms windows. Audio that is silent throughout comes back
+    empty.
+    """
+    window = round(TRIM_WINDOW * sample_rate)
+    power = np.square(np.pad(audio, (0, -len(audio) % window)).reshape(-1, window)).mean(axis=1)
+    if not len(power) or power.max() <= 0:
+        return audio[:0]
+    heard = np.flatnonzero(power >= power.max() * 10 ** (threshold_db / 10))
+    return audio[heard[0] * window : (heard[-1] + 1) * window]
+
+
+def normalize_loudness(audio: Audio, sample_rate: int, lufs: float) -> Audio:
+    """Bring `audio` to a loudness in LUFS, or as near as the peak limit of 0.99 allows.
+
+    Silence, which has no loudness, comes back as it is.
+    """
+    if not len(audio):
+        return audio
+    block = min(LOUDNESS_BLOCK, len(audio) / sample_rate)
+    loudness = pyloudnorm.Meter(sample_rate, block_size=block).integrated_loudness(
+        audio.astype(np.float64)
+    )
+    if not np.isfinite(loudness):
+        return audio
+    gain = min(10 ** ((lufs - loudness) / 20), PEAK_LIMIT / max(float(np.abs(audio).max()), 1e-9))
+    return (audio * gain).astype(np.float32)
+
+
+def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
+    """(S, channels) samples and their rate."""
+    if not path.is_file():
+        raise UserError("no such audio file", where=path)
+    if not path.stat().st_size:
+        raise UserError("audio file has zero bytes", where=path)
+    try:
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, ValueError) as error:
+        raise UserError(_undecodable(error), where=path) from error
+    if not len(samples):
+        raise UserError("audio has no samples", where=path)
+    return samples, rate
+
+
+def _undecodable(error: Exception) -> str:
+    reason = getattr(error, "error_string", None) or str(error)
+    return f"cannot decode the audio: {reason.strip().rstrip('.')}"
