@@ -60,7 +60,7 @@ class ModelConfig:
 
     @classmethod
     def small(cls) -> ModelConfig:
-        """7.4 M parameters: a voice that can be trained on a laptop overnight."""
+        """7.6 M parameters: a voice that can be trained on a laptop overnight."""
         return cls(
             preset="small",
             ff_dim=768,
@@ -75,7 +75,7 @@ class ModelConfig:
 
     @classmethod
     def tiny(cls) -> ModelConfig:
-        """2.4 M parameters: trains in minutes on two CPU cores; used by the demo."""
+        """2.6 M parameters: trains in minutes on two CPU cores; used by the demo."""
         return cls(
             preset="tiny",
             width=128,
@@ -134,7 +134,8 @@ class TrainConfig:
     predictor_steps: int = field(default=20000, metadata={"help": "stage B (or joint) steps"})
     batch_size: int = field(default=16, metadata={"help": "clips per step in each stage"})
     batch_frames: int = field(
-        default=0, metadata={"help": "padded mel frames a batch may hold; 0: batch_size rules alone"}
+        default=0,
+        metadata={"help": "padded mel frames a batch may hold; 0: batch_size rules alone"},
     )
     grad_accumulation: int = field(default=1, metadata={"help": "batches per optimizer step"})
     crop_frames: int = field(default=96, metadata={"help": "mel frames per crop in stage A"})
