@@ -118,7 +118,7 @@ def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
         raise UserError(_undecodable(error), where=path) from error
     if not len(samples):
         raise UserError("audio has no samples", where=path)
-    return samples, rate
+    return np.asarray(samples, dtype=np.float32), rate
 
 
 def _undecodable(error: Exception) -> str:
