@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 LOG_VARIANCE_RANGE = (-8.0, 4.0)
-# Digital silence sits at log 1e-7 = -16.1 and would rule an L1 over mels; -9.5 is inaudible already.
+# Digital silence sits at log 1e-7 = -16.1 and would rule an L1; -9.5 is inaudible already.
 LOG_MEL_FLOOR = -9.5
 # A latent dimension that moves less than this is dead; dividing by its std would only raise noise.
 MIN_LATENT_STD = 0.05
