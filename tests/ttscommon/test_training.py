@@ -1,0 +1,186 @@
+"""The one loop: exact resume, honest stops, gradients that arrive."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch._dynamo  # the optimizer loads it at its first step; once here, not in each child
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.multiprocessing.spawn import start_processes
+
+from tests.ttscommon.toy_task import ToyPlan, ToyTask, toy_config, toy_run
+from ttscommon.errors import UserError
+from ttscommon.machine import processes
+from ttscommon.training import fit
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    state = {f"state.{n}": t for n, t in load_file(folder / "state/model.safetensors").items()}
+    moments = {f"adam.{n}": t for n, t in load_file(folder / "state/optimizer.safetensors").items()}
+    return state | moments | load_file(folder / "final/toy.st")
+
+
+def check_same_bits(one: Path, other: Path) -> None:
+    first, second = tensors(one), tensors(other)
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert different == []
+
+
+def train(folder: Path, kill_at: int | None = None, steps: int = 12, **changes: Any) -> None:
+    torch.set_num_threads(1)
+    config = toy_config(steps=steps, **changes)
+    fit(ToyTask(kill_at=kill_at), ToyPlan(), config, toy_run(folder))
+
+
+def train_as_one_of_two(rank: int, folder: Path, port: int) -> None:
+    """What `accelerate launch --cpu --num_processes 2` would run in each process."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    me = processes("cpu")
+    (folder / f"rank{me.process_index}").write_text(str(me.num_processes))
+    train(folder, steps=6)
+
+
+@pytest.mark.parametrize(
+    ("amp", "workers", "kill_at"), [("no", 0, 2), ("no", 2, 8), ("bf16", 0, 7), ("bf16", 1, 11)]
+)
+def test_a_killed_and_resumed_run_ends_in_the_same_bits(
+    tmp_path: Path, amp: str, workers: int, kill_at: int
+) -> None:
+    options = {"amp": amp, "workers": workers}
+    doomed = multiprocessing.get_context("fork").Process(
+        target=train, args=(tmp_path / "killed", kill_at), kwargs=options
+    )
+    doomed.start()
+    doomed.join()
+    assert doomed.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "killed/final").exists()
+    train(tmp_path / "killed", **options)
+    train(tmp_path / "straight", amp=amp)
+    check_same_bits(tmp_path / "straight", tmp_path / "killed")
+    best = [load_file(tmp_path / run / "best/toy.st") for run in ("straight", "killed")]
+    assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
+
+
+def test_two_processes_equal_one_that_accumulates(tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start_processes(train_as_one_of_two, (tmp_path / "two", port), nprocs=2, start_method="fork")
+    assert [(tmp_path / f"two/rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
+    train(tmp_path / "one", steps=6, grad_accumulation=2)
+    first, second = tensors(tmp_path / "one"), tensors(tmp_path / "two")
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_accumulation_weighs_by_targets_and_equals_one_large_batch(tmp_path: Path) -> None:
+    class Whole(ToyPlan):
+        """Two of the small batches in one, so the same clips make up a step."""
+
+        def epoch(self, epoch):
+            keys = super().epoch(epoch)
+            pairs = zip(keys[::2], keys[1::2], strict=True)
+            return [type(a)(a.epoch, a.position, a.items + b.items) for a, b in pairs]
+
+    config = toy_config(steps=4, grad_accumulation=2)
+    fit(ToyTask(dropout=0.0), ToyPlan(), config, toy_run(tmp_path / "small"))
+    fit(ToyTask(dropout=0.0), Whole(), toy_config(steps=4), toy_run(tmp_path / "large"))
+    small, large = (load_file(tmp_path / n / "final/toy.st") for n in ("small", "large"))
+    for name in small:
+        torch.testing.assert_close(small[name], large[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_falls_and_the_log_holds_every_record(tmp_path: Path) -> None:
+    report = fit(
+        ToyTask(dropout=0.0),
+        ToyPlan(),
+        toy_config(steps=150, evaluate_every=50),
+        toy_run(tmp_path),
+    )
+    lines = (tmp_path / "logs/progress.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    losses = [r["loss"] for r in records if r["group"] == "train"]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    assert [r["step"] for r in records if r["group"] == "val"] == [50, 100, 150]
+    assert report.step == 150
+    assert report.best_value == min(r["loss"] for r in records if r["group"] == "val")
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    fit(ToyTask(), ToyPlan(), toy_config(), toy_run(tmp_path))
+    written = (tmp_path / "state/model.safetensors").stat().st_mtime_ns
+    report = fit(ToyTask(), ToyPlan(), toy_config(), toy_run(tmp_path))
+    assert report.step == 12
+    assert (tmp_path / "state/model.safetensors").stat().st_mtime_ns == written
+
+
+def test_changed_settings_and_data_are_listed_not_resumed(tmp_path: Path) -> None:
+    fit(ToyTask(), ToyPlan(), toy_config(), toy_run(tmp_path))
+    with pytest.raises(UserError, match=r"learning_rate: 0.01 -> 0.02; the data set.*--overwrite"):
+        fit(ToyTask(), ToyPlan(n_items=9), toy_config(learning_rate=0.02), toy_run(tmp_path))
+
+
+def test_a_nan_names_the_clips_and_keeps_the_resume_point(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not finite at step \d+; clips: .*clip5"):
+        fit(ToyTask(), ToyPlan(bad_item=5), toy_config(), toy_run(tmp_path))
+    assert not (tmp_path / "final").exists()
+
+
+def test_a_tensor_without_gradient_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="1 trainable tensors got no gradient, first: useless"):
+        fit(ToyTask(useless=True), ToyPlan(), toy_config(), toy_run(tmp_path))
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    class Interrupted(ToyTask):
+        def evaluate(self, module, monitor, step):
+            if step == 4:
+                signal.raise_signal(signal.SIGINT)
+            return super().evaluate(module, monitor, step)
+
+    with pytest.raises(KeyboardInterrupt, match="saved at step 5. Go on: run the same command"):
+        fit(Interrupted(), ToyPlan(), toy_config(), toy_run(tmp_path / "stopped"))
+    fit(ToyTask(), ToyPlan(), toy_config(), toy_run(tmp_path / "stopped"))
+    fit(ToyTask(), ToyPlan(), toy_config(), toy_run(tmp_path / "straight"))
+    check_same_bits(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_a_full_disk_keeps_the_old_resume_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(ToyTask(), ToyPlan(), toy_config(steps=12), toy_run(tmp_path))
+    before = tensors(tmp_path)
+    (tmp_path / "state/state.json").write_text(
+        (tmp_path / "state/state.json").read_text().replace('"finished": true', '"finished": false')
+    )
+    edited = json.loads((tmp_path / "state/state.json").read_text())
+    edited["step"] = 6
+    (tmp_path / "state/state.json").write_text(json.dumps(edited))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    with pytest.raises(UserError, match="disk almost full"):
+        fit(ToyTask(), ToyPlan(), toy_config(steps=12), toy_run(tmp_path))
+    after = load_file(tmp_path / "state/model.safetensors")
+    assert all(torch.equal(before[f"state.{name}"], after[name]) for name in after)
+
+
+def test_a_truncated_resume_point_is_one_clear_line(tmp_path: Path) -> None:
+    fit(ToyTask(), ToyPlan(), toy_config(steps=12), toy_run(tmp_path))
+    state = json.loads((tmp_path / "state/state.json").read_text())
+    (tmp_path / "state/state.json").write_text(json.dumps({**state, "finished": False, "step": 6}))
+    path = tmp_path / "state/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match="truncated or damaged"):
+        fit(ToyTask(), ToyPlan(), toy_config(steps=12), toy_run(tmp_path))

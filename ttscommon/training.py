@@ -1,0 +1,393 @@
+"""The one training loop of the house.
+
+A task brings the network and its losses, a plan brings the batches, and `fit` does the rest.
+Randomness is named, never carried: the order of an epoch, the dropout of a step and the
+augmentation of an item are seeded by (seed, event). So a run resumes at any step from weights,
+optimizer and one integer, and ends in the same bits as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ttscommon.batching import BatchKey, BatchPlan, move
+from ttscommon.checkpoints import (
+    RunFolder,
+    State,
+    load_state,
+    load_tensors,
+    refuse_changes,
+    save_state,
+)
+from ttscommon.errors import UserError
+from ttscommon.interrupt import StopRequest, stop_requests
+from ttscommon.losses import Losses
+from ttscommon.machine import on_cpu
+from ttscommon.progress import Monitor
+from ttscommon.schedule import Average, Schedule, learning_rate_share
+from ttscommon.seeds import seed_for
+
+log = logging.getLogger(__name__)
+
+# Settings that change how a run goes but not what it computes, so a resume may change them.
+FREE_SETTINGS = ("log_every", "save_every", "workers", "device", "compile")
+# A LoRA's first factor has no gradient until the second has left zero, so look at a few steps.
+GRADIENT_CHECK_STEPS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How the loop runs; families fill it from their own training config."""
+
+    steps: int
+    learning_rate: float
+    schedule: Schedule = "linear"
+    warmup_steps: int = 0
+    final_share: float = 0.1
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip_norm: float = 1.0
+    grad_accumulation: int = 1
+    ema_decay: float = 0.0
+    amp: Literal["no", "bf16"] = "no"
+    compile: bool = False
+    log_every: int = 20
+    evaluate_every: int = 500
+    save_every: int = 200
+    monitor: str = "loss"
+    workers: int = 0
+    device: str = "auto"
+    seed: int = 0
+    title: str = "train"
+    task_settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Batch(Protocol):
+    """A dataclass of tensors with the clips' ids and the number of targets it is scored on."""
+
+    ids: tuple[str, ...]
+    n_targets: int
+
+
+class Task(Protocol):
+    """What a family hands to the loop.
+
+    `module(batch, progress)` returns `Losses`, each a mean over the batch's targets; `progress`
+    runs from 0 to 1 over the steps, for anything annealed.
+    """
+
+    module: nn.Module
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups; "lr_scale" multiplies the learning rate of a group."""
+        ...
+
+    def evaluate(self, module: nn.Module, monitor: Monitor, step: int) -> dict[str, float]:
+        """Score `module` on held-out data; every process calls it, none may skip it."""
+        ...
+
+    def export(
+        self, module: nn.Module, folder: Path, step: int, metrics: Mapping[str, float]
+    ) -> None:
+        """Write what inference loads; `folder` is replaced as a whole or not at all."""
+        ...
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How a run ended."""
+
+    step: int
+    best_step: int
+    best_value: float | None
+    metrics: dict[str, float]
+
+
+def fit(task: Task, plan: BatchPlan[Any], config: FitConfig, run: RunFolder) -> FitReport:
+    """Train until `config.steps`, going on from `run.state` where there is one.
+
+    Raises:
+        UserError: if the run can't go on as asked: changed settings or data, a loss that isn't
+            finite, a trainable tensor without gradient, no memory, no disk
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the step is done and saved
+    """
+    accelerator = _accelerator(config)
+    settings = _settings(config)
+    state = load_state(run.state)
+    if state is not None:
+        refuse_changes(state, settings, plan.fingerprint, where=run.state)
+        if state.finished:
+            log.info("%s was finished at step %d", config.title, state.step)
+            return FitReport(state.step, state.best_step, state.best_value, state.metrics)
+    else:
+        state = State(0, settings, plan.fingerprint, None, 0, {}, False)
+    loop = _Loop(task, plan, config, run, accelerator, state)
+    with stop_requests() as stop:
+        try:
+            return loop.run(stop)
+        finally:
+            loop.monitor.close()
+
+
+class _Loop:
+    """One process's side of a run."""
+
+    def __init__(
+        self,
+        task: Task,
+        plan: BatchPlan[Any],
+        config: FitConfig,
+        run: RunFolder,
+        accelerator: Accelerator,
+        state: State,
+    ):
+        self.task, self.plan, self.config, self.folder = task, plan, config, run
+        self.accelerator, self.state = accelerator, state
+        module = task.module.to(accelerator.device)
+        groups = task.parameter_groups()
+        self.scales = [group.pop("lr_scale", 1.0) for group in groups]
+        name_of = {parameter: name for name, parameter in module.named_parameters()}
+        self.names = [name_of[parameter] for group in groups for parameter in group["params"]]
+        self.average = Average(module, config.ema_decay) if config.ema_decay else None
+        optimizer = torch.optim.AdamW(
+            groups, lr=0.0, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        )
+        self.saved = {"module": module}
+        if self.average is not None:
+            self.saved["average"] = self.average.module
+        if state.step:
+            load_tensors(run.state, self.saved, optimizer, self.names)
+        if config.compile:
+            module.compile()
+        self.model, self.optimizer = accelerator.prepare(module, optimizer)
+        self.unproven = set(self.names)  # tensors that no gradient has reached yet
+        self.pending: list[tuple[int, tuple[str, ...], Tensor, dict[str, Tensor]]] = []
+        self.monitor = Monitor(
+            run.logs,
+            start=state.step,
+            total=config.steps,
+            active=accelerator.is_main_process,
+            title=config.title,
+        )
+        if accelerator.is_main_process:
+            _announce(module, config, state.step, accelerator)
+
+    def run(self, stop: StopRequest) -> FitReport:
+        config, batches = self.config, self._batches()
+        began = self.state.step
+        for step in range(began + 1, config.steps + 1):
+            stopping = self._train_step(step, batches, stop)
+            if step - began <= GRADIENT_CHECK_STEPS:
+                self._check_gradients(last=step - began == GRADIENT_CHECK_STEPS)
+            last = step == config.steps
+            if last or stopping or step % config.log_every == 0 or self._is_cpu:
+                self._report(step, line=last or step % config.log_every == 0)
+            if last or step % config.evaluate_every == 0:
+                self._evaluate(step)
+            if last:
+                self._export(self.folder.final, step)
+            if last or stopping or step % config.save_every == 0:
+                self._save(step, finished=last)
+            if stopping and not last:
+                raise KeyboardInterrupt(
+                    f"stopped and saved at step {step}. Go on: {self.folder.resume_command}"
+                )
+        state = self.state
+        return FitReport(state.step, state.best_step, state.best_value, state.metrics)
+
+    def _train_step(self, step: int, batches: Iterator[Any], stop: StopRequest) -> bool:
+        """One optimizer step; returns whether any process was asked to stop."""
+        config, accelerator = self.config, self.accelerator
+        micro = list(itertools.islice(batches, config.grad_accumulation))
+        told = [float(sum(batch.n_targets for batch in micro)), float(stop.asked)]
+        agreed = accelerator.reduce(torch.tensor(told, device=accelerator.device), "sum")
+        share = accelerator.num_processes / agreed[0]  # DDP averages; we want the sum over targets
+        for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
+            group["lr"] = self._learning_rate(step) * scale
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model.train()
+        parts: dict[str, Tensor] = {}
+        for index, batch in enumerate(micro):
+            batch = move(batch, accelerator.device)
+            place = index * accelerator.num_processes + accelerator.process_index
+            torch.manual_seed(seed_for(config.seed, "step", step, "batch", place))
+            waits = index + 1 < len(micro)
+            with accelerator.no_sync(self.model) if waits else contextlib.nullcontext():
+                losses = self._forward(batch, step)
+                weight = batch.n_targets * share
+                accelerator.backward(losses.total * weight)
+            for name, value in {"loss": losses.total, **losses.parts}.items():
+                parts[name] = parts.get(name, 0) + value.detach() * weight
+            self.monitor.count(len(batch.ids) * accelerator.num_processes)
+        limit = config.clip_norm if config.clip_norm > 0 else math.inf
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        ids = tuple(name for batch in micro for name in batch.ids)
+        self.pending.append((step, ids, torch.as_tensor(norm), parts))
+        if self._is_cpu:
+            self._refuse_nan()  # before the weights are touched; on a GPU once a line is due
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(accelerator.unwrap_model(self.model), step)
+        return bool(agreed[1] > 0) if accelerator.num_processes > 1 else stop.asked
+
+    def _forward(self, batch: Any, step: int) -> Losses:
+        try:
+            return self.model(batch, step / self.config.steps)
+        except torch.cuda.OutOfMemoryError as error:
+            raise UserError(
+                f"out of GPU memory at step {step} with {len(batch.ids)} clips in a batch",
+                fix="halve --batch-size and double --grad-accumulation: same result, less memory",
+            ) from error
+
+    def _batches(self) -> Iterator[Any]:
+        """This process's batches from the resume point on, loaded ahead by workers if asked."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        first = self.state.step * self.config.grad_accumulation * world
+        left = (self.config.steps - self.state.step) * self.config.grad_accumulation
+        mine = itertools.islice(_stream(self.plan), first + rank, None, world)
+        keys = itertools.islice(mine, left)  # lazy: a long run has millions
+        loaded, workers = _Loaded(self.plan), self.config.workers
+        return iter(DataLoader(loaded, batch_size=None, sampler=keys, num_workers=workers))
+
+    def _check_gradients(self, *, last: bool) -> None:
+        """A tensor that trains nothing is the worst bug in this field: look at every one."""
+        for name, parameter in self.accelerator.unwrap_model(self.model).named_parameters():
+            if parameter.grad is not None and bool((parameter.grad != 0).any()):
+                self.unproven.discard(name)
+        if last and self.unproven:
+            names = sorted(self.unproven)
+            raise UserError(
+                f"{len(names)} trainable tensors got no gradient, first: {', '.join(names[:3])}",
+                fix="this is a bug in the model or its losses; please report it",
+            )
+
+    def _refuse_nan(self) -> None:
+        for step, ids, norm, parts in self.pending:
+            finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(parts["loss"]))
+            if not finite:
+                raise UserError(
+                    f"the loss is not finite at step {step}; clips: {', '.join(ids[:16])}",
+                    where=self.folder.state,
+                    fix="look at these clips, or lower --learning-rate; the last save is good",
+                )
+
+    def _report(self, step: int, *, line: bool) -> None:
+        self._refuse_nan()
+        _, _, norm, parts = self.pending[-1]
+        self.pending.clear()
+        if not line:
+            return
+        values = {name: float(self.accelerator.reduce(v, "mean")) for name, v in parts.items()}
+        self.monitor.step(step, {**values, "grad_norm": float(norm)}, lr=self._learning_rate(step))
+
+    def _evaluate(self, step: int) -> None:
+        module = self._averaged()
+        module.eval()
+        torch.manual_seed(seed_for(self.config.seed, "evaluate", step))
+        with torch.no_grad():
+            metrics = self.task.evaluate(module, self.monitor, step)
+        self.monitor.scalars("val", step, metrics)
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        if self.accelerator.is_main_process:
+            log.info("%s evaluation at %d  %s", self.config.title, step, shown)
+        value = metrics[self.config.monitor]
+        best = self.state.best_value
+        self.state = State(**{**vars(self.state), "metrics": metrics})
+        if best is None or value < best:
+            self.state = State(**{**vars(self.state), "best_value": value, "best_step": step})
+            self._export(self.folder.best, step)
+
+    def _export(self, folder: Path, step: int) -> None:
+        if self.accelerator.is_main_process:
+            self.task.export(self._averaged().eval(), folder, step, self.state.metrics)
+        self.accelerator.wait_for_everyone()
+
+    def _save(self, step: int, *, finished: bool) -> None:
+        self._refuse_nan()
+        self.state = State(**{**vars(self.state), "step": step, "finished": finished})
+        if self.accelerator.is_main_process:
+            save_state(self.folder.state, self.state, self.saved, self.optimizer, self.names)
+        self.accelerator.wait_for_everyone()
+
+    def _averaged(self) -> nn.Module:
+        if self.average is not None:
+            return self.average.module
+        return self.accelerator.unwrap_model(self.model)
+
+    def _learning_rate(self, step: int) -> float:
+        config = self.config
+        return config.learning_rate * learning_rate_share(
+            step,
+            config.schedule,
+            steps=config.steps,
+            warmup_steps=config.warmup_steps,
+            final_share=config.final_share,
+        )
+
+    @property
+    def _is_cpu(self) -> bool:
+        return self.accelerator.device.type == "cpu"
+
+
+class _Loaded(Dataset):
+    """A plan as a map from key to batch, so that loader processes can serve it."""
+
+    def __init__(self, plan: BatchPlan[Any]):
+        self.plan = plan
+
+    def __getitem__(self, key: BatchKey) -> Any:
+        return self.plan.load(key)
+
+
+def _stream(plan: BatchPlan[Any]) -> Iterator[BatchKey]:
+    """All batches of epoch 0, then of epoch 1, and so on without end."""
+    for epoch in itertools.count():
+        keys = plan.epoch(epoch)
+        if not keys:
+            raise UserError("no clips to train on", fix="prepare some recordings first")
+        yield from keys
+
+
+def _accelerator(config: FitConfig) -> Accelerator:
+    try:
+        return Accelerator(mixed_precision=config.amp, cpu=on_cpu(config.device))
+    except ValueError as error:
+        raise UserError(
+            f"this process can't train in precision '{config.amp}': {error}",
+            fix="restart the notebook's kernel to change --amp, or use --amp no",
+        ) from error
+
+
+def _settings(config: FitConfig) -> dict[str, Any]:
+    """What must stay equal for a resume to give the same bits."""
+    settings = {k: v for k, v in asdict(config).items() if k not in FREE_SETTINGS}
+    return {**settings, "betas": list(config.betas), "task_settings": dict(config.task_settings)}
+
+
+def _announce(module: nn.Module, config: FitConfig, step: int, accelerator: Accelerator) -> None:
+    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in module.parameters())
+    parts = {
+        name: sum(p.numel() for p in child.parameters() if p.requires_grad)
+        for name, child in module.named_children()
+    }
+    shown = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parts.items() if count)
+    log.info(
+        "%s: training %.2f M of %.2f M parameters (%s) on %s, %s, %d process(es)",
+        *(config.title, trained / 1e6, total / 1e6, shown),
+        *(accelerator.device, config.amp, accelerator.num_processes),
+    )
+    if step:
+        log.info("%s goes on from step %d of %d", config.title, step, config.steps)
