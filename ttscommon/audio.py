@@ -6,6 +6,7 @@ resamples; pyloudnorm measures loudness (ITU-R BS.1770).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,30 +20,35 @@ from ttscommon.files import atomic
 
 Audio = NDArray[np.float32]
 
+# What libsndfile can't read; told apart from other files so that nobody wonders why they're missing.
+UNREADABLE_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au")
 PEAK_LIMIT = 0.99
 LOUDNESS_BLOCK = 0.4  # seconds; the gating block of BS.1770
 TRIM_WINDOW = 0.02  # seconds; two pitch periods of a voice at 100 Hz
 
 
-def find_audio(folder: Path) -> list[Path]:
+def find_audio(folder: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Path]:
     """All audio files below `folder`, sorted; hidden files and folders are left out."""
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES
+        if path.suffix.lower() in suffixes
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
 
-def load(path: Path, sample_rate: int) -> Audio:
+def load(path: Path, sample_rate: int, *, start: float = 0.0, end: float | None = None) -> Audio:
     """The sound in `path`, mixed to mono and resampled: (S,) float32.
+
+    Args:
+        start, end: the part to read, in seconds; all of it by default
 
     Raises:
         UserError: if the file is missing, can't be decoded, is empty or holds NaN or infinity
     """
-    samples, rate = _decode(path)
+    samples, rate = _decode(path, start, end)
     if not np.isfinite(samples).all():
         raise UserError("audio holds NaN or infinite samples", where=path)
     mono = samples.mean(axis=1, dtype=np.float32)
@@ -106,19 +112,24 @@ def normalize_loudness(audio: Audio, sample_rate: int, lufs: float) -> Audio:
     return (audio * gain).astype(np.float32)
 
 
-def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
+def _decode(path: Path, start: float, end: float | None) -> tuple[NDArray[np.float32], int]:
     """(S, channels) samples and their rate."""
     if not path.is_file():
         raise UserError("no such audio file", where=path)
     if not path.stat().st_size:
         raise UserError("audio file has zero bytes", where=path)
     try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(str(path)) as file:
+            rate = file.samplerate
+            if start:
+                file.seek(min(round(start * rate), file.frames))
+            n_frames = -1 if end is None else max(0, round(end * rate) - file.tell())
+            samples = file.read(n_frames, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, ValueError) as error:
         raise UserError(_undecodable(error), where=path) from error
     if not len(samples):
         raise UserError("audio has no samples", where=path)
-    return np.asarray(samples, dtype=np.float32), rate
+    return samples, rate
 
 
 def _undecodable(error: Exception) -> str:

@@ -1,0 +1,142 @@
+"""Speech to text with Whisper: openai-whisper, or a CTranslate2 folder through faster-whisper."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import soxr
+import torch
+from numpy.typing import NDArray
+
+from ttscommon.errors import UserError
+
+WHISPER_RATE = 16_000
+LOCAL_FIX = "give a model that is on this machine: --whisper-model PATH.pt"
+
+
+class Transcriber(Protocol):
+    """Anything that turns speech into text."""
+
+    def text(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> str:
+        """What is said in `audio` (S,), at most 30 seconds of it."""
+        ...
+
+
+def load_transcriber(model: str, device: str = "auto") -> Transcriber:
+    """Whisper, loaded and ready.
+
+    The result can be sent to other processes, which load the model again.
+
+    Args:
+        model: a Whisper name ("base", downloaded once), a .pt file, or a CTranslate2 folder
+        device: "auto", "cpu" or "cuda"
+
+    Raises:
+        UserError: if the model isn't there, can't be downloaded, or lacks its Python package
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if Path(model).is_dir():
+        _faster_whisper(model, device)
+        return FasterWhisper(model, device)
+    _whisper(model, device)
+    return Whisper(model, device)
+
+
+@dataclass(frozen=True)
+class Whisper:
+    """openai-whisper, greedy, one clip at a time."""
+
+    model: str
+    device: str
+
+    def text(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> str:
+        network = _whisper(self.model, self.device)
+        result = network.transcribe(
+            _at_whisper_rate(audio, sample_rate),
+            language=_known_language(language, network.is_multilingual),
+            temperature=0.0,
+            condition_on_previous_text=False,
+            fp16=self.device == "cuda",
+        )
+        return str(result["text"]).strip()
+
+
+@dataclass(frozen=True)
+class FasterWhisper:
+    """The same network run by CTranslate2, several times as fast on a CPU."""
+
+    model: str
+    device: str
+
+    def text(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> str:
+        network = _faster_whisper(self.model, self.device)
+        segments, _ = network.transcribe(
+            _at_whisper_rate(audio, sample_rate),
+            language=_known_language(language, network.model.is_multilingual),
+            temperature=0.0,
+            beam_size=1,
+            condition_on_previous_text=False,
+        )
+        return " ".join(segment.text.strip() for segment in segments)
+
+
+@functools.lru_cache(maxsize=1)
+def _whisper(model: str, device: str) -> Any:
+    import whisper
+
+    if model.endswith(".pt") and not Path(model).is_file():
+        raise UserError("no such Whisper model", where=model)
+    if not Path(model).is_file() and model not in whisper.available_models():
+        names = ", ".join(whisper.available_models())
+        raise UserError(f"no Whisper model '{model}'", fix=f"choose a .pt file or one of {names}")
+    try:
+        return whisper.load_model(model, device=device)
+    except (OSError, RuntimeError, LookupError, EOFError, ValueError, pickle.PickleError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"cannot load Whisper '{model}': {reason}", fix=LOCAL_FIX) from error
+
+
+@functools.lru_cache(maxsize=1)
+def _faster_whisper(folder: str, device: str) -> Any:
+    try:
+        from faster_whisper import WhisperModel
+    except ImportError as error:
+        raise UserError(
+            "a CTranslate2 folder needs faster-whisper",
+            where=folder,
+            fix="uv sync --extra faster-whisper",
+        ) from error
+    missing = [name for name in ("model.bin", "config.json") if not (Path(folder) / name).is_file()]
+    if missing:
+        raise UserError(f"not a CTranslate2 model: no {' and no '.join(missing)}", where=folder)
+    precision = "float16" if device == "cuda" else "int8"
+    try:
+        return WhisperModel(folder, device=device, compute_type=precision, local_files_only=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"cannot load the model: {error}", where=folder, fix=LOCAL_FIX) from error
+
+
+def _known_language(language: str, is_multilingual: bool) -> str:
+    """Whisper's code for a language; espeak-ng's regional form "en-us" is understood."""
+    from whisper.tokenizer import LANGUAGES
+
+    code = language.partition("-")[0].lower()
+    if code not in LANGUAGES:
+        raise UserError(f"Whisper doesn't know the language '{language}'", fix="--language en")
+    if not is_multilingual and code != "en":
+        raise UserError(
+            f"this Whisper model reads English only, not '{language}'", fix="--whisper-model base"
+        )
+    return code
+
+
+def _at_whisper_rate(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+    if sample_rate != WHISPER_RATE:
+        audio = soxr.resample(audio, sample_rate, WHISPER_RATE)
+    return np.ascontiguousarray(audio, dtype=np.float32)
