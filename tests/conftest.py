@@ -20,7 +20,7 @@ os.environ["MPLBACKEND"] = "agg"
 
 @pytest.fixture(autouse=True)
 def fresh_accelerate() -> Iterator[None]:
-    """Forget accelerate's process-wide state, so that no test sees another's device or precision."""
+    """Forget accelerate's process-wide state, so no test sees another's device."""
     yield
     if "accelerate.state" not in sys.modules:
         return
