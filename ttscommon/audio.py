@@ -20,7 +20,7 @@ from ttscommon.files import atomic
 
 Audio = NDArray[np.float32]
 
-# What libsndfile can't read; told apart from other files so that nobody wonders why they're missing.
+# What libsndfile can't read; named so that such files can be reported instead of overlooked.
 UNREADABLE_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".amr")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".au")
 PEAK_LIMIT = 0.99
@@ -65,8 +65,7 @@ def duration(path: Path) -> float:
     Raises:
         UserError: if the file is missing or can't be decoded
     """
-    if not path.is_file():
-        raise UserError("no such audio file", where=path)
+    _require_content(path)
     try:
         info = soundfile.info(str(path))
     except soundfile.LibsndfileError as error:
@@ -87,12 +86,18 @@ def trim_silence(audio: Audio, sample_rate: int, threshold_db: float) -> Audio:
     Loudness is the root mean square of 20 ms windows. Audio that is silent throughout comes back
     empty.
     """
+    start, end = sound_edges(audio, sample_rate, threshold_db)
+    return audio[start:end]
+
+
+def sound_edges(audio: Audio, sample_rate: int, threshold_db: float) -> tuple[int, int]:
+    """The samples [start, end) that `trim_silence` keeps; (0, 0) for silence throughout."""
     window = round(TRIM_WINDOW * sample_rate)
     power = np.square(np.pad(audio, (0, -len(audio) % window)).reshape(-1, window)).mean(axis=1)
     if not len(power) or power.max() <= 0:
-        return audio[:0]
+        return 0, 0
     heard = np.flatnonzero(power >= power.max() * 10 ** (threshold_db / 10))
-    return audio[heard[0] * window : (heard[-1] + 1) * window]
+    return int(heard[0]) * window, min(len(audio), (int(heard[-1]) + 1) * window)
 
 
 def normalize_loudness(audio: Audio, sample_rate: int, lufs: float) -> Audio:
@@ -114,10 +119,7 @@ def normalize_loudness(audio: Audio, sample_rate: int, lufs: float) -> Audio:
 
 def _decode(path: Path, start: float, end: float | None) -> tuple[NDArray[np.float32], int]:
     """(S, channels) samples and their rate."""
-    if not path.is_file():
-        raise UserError("no such audio file", where=path)
-    if not path.stat().st_size:
-        raise UserError("audio file has zero bytes", where=path)
+    _require_content(path)
     try:
         with soundfile.SoundFile(str(path)) as file:
             rate = file.samplerate
@@ -129,7 +131,14 @@ def _decode(path: Path, start: float, end: float | None) -> tuple[NDArray[np.flo
         raise UserError(_undecodable(error), where=path) from error
     if not len(samples):
         raise UserError("audio has no samples", where=path)
-    return samples, rate
+    return np.asarray(samples, dtype=np.float32), rate
+
+
+def _require_content(path: Path) -> None:
+    if not path.is_file():
+        raise UserError("no such audio file", where=path)
+    if not path.stat().st_size:
+        raise UserError("audio file has zero bytes", where=path)
 
 
 def _undecodable(error: Exception) -> str:

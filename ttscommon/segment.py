@@ -63,7 +63,7 @@ def segment(
 
 
 def longest_silence(audio: NDArray[np.float32], sample_rate: int) -> float | None:
-    """The middle of the longest silence in `audio`, in seconds, or None where speech never rests."""
+    """The middle of the longest silence in seconds, or None where speech never rests."""
     total = len(audio) / sample_rate
     spans = speech_spans(audio, sample_rate)
     edges = [0.0, *(edge for span in spans for edge in (span.start, span.end)), total]
@@ -72,7 +72,9 @@ def longest_silence(audio: NDArray[np.float32], sample_rate: int) -> float | Non
     return (start + end) / 2 if end - start >= SHORTEST_SILENCE else None
 
 
-def _best_pieces(spans: Sequence[Span], total: float, shortest: float, longest: float) -> list[Span]:
+def _best_pieces(
+    spans: Sequence[Span], total: float, shortest: float, longest: float
+) -> list[Span]:
     """Dynamic programming over the spans: `score[i]` is the best for the first i of them."""
     starts = [0.0, *(span.end for span in spans)]  # where the silence before span i begins
     ends = [*(span.start for span in spans), total]  # where the silence before span i ends

@@ -1,0 +1,262 @@
+"""From recordings to clips: which files there are, where they are cut, what is said in them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lewm.clip_shards import Skip
+from lewm.config import PreprocessConfig
+from lewm.text import MAX_TEXT_BYTES, clean
+from ttscommon.audio import (
+    UNREADABLE_SUFFIXES,
+    Audio,
+    duration,
+    find_audio,
+    load,
+    normalize_loudness,
+    sound_edges,
+)
+from ttscommon.errors import UserError
+from ttscommon.manifest import match_transcripts, read_transcripts
+from ttscommon.segment import Span, longest_silence, segment, speech_spans
+from ttscommon.transcribe import Transcriber
+
+log = logging.getLogger(__name__)
+
+# A longer recording is worked on in parts, so that memory stays flat and processes can share it.
+PART_SECONDS = 300.0
+# Parts are divided at the longest silence within so many seconds of the even division.
+SEARCH_SECONDS = 15.0
+SHORTEST_SPEECH = 0.3  # seconds
+# Every clip begins and ends alike, as in the measured recipe (docs/lewm.md).
+LEAD, TAIL = 0.04, 0.08  # seconds
+NO_TRANSCRIPT = "no transcript, and transcription is off"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One audio file.
+
+    Attributes:
+        id: names it in clip ids; unique
+        name: its path relative to the speaker's folder, with "/"
+        text: all that is said in it, if known
+    """
+
+    path: Path
+    id: str
+    name: str
+    seconds: float
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a recording that is worked on at once: all of it, unless it is very long."""
+
+    recording: Recording
+    index: int = 0
+    n_parts: int = 1
+
+    @property
+    def seconds(self) -> float:
+        return self.recording.seconds / self.n_parts
+
+    @property
+    def name(self) -> str:
+        if self.n_parts == 1:
+            return self.recording.name
+        return f"{self.recording.name} (part {self.index + 1} of {self.n_parts})"
+
+    def needs_transcription(self, config: PreprocessConfig) -> bool:
+        """Whether the text of its clips can't come from a transcript alone."""
+        is_long = self.recording.seconds > config.max_seconds
+        return config.transcribe == "always" or self.recording.text is None or is_long
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One clip, ready for its mel: trimmed, of the wanted loudness, with its text."""
+
+    audio: Audio
+    text: str
+    start: float
+    is_piece: bool = False  # of a longer recording
+
+
+def find_recordings(
+    folder: Path, audio_folder: Path, root: Path
+) -> tuple[list[Recording], list[Skip]]:
+    """The readable recordings below `audio_folder` with the transcripts found in `folder`.
+
+    Raises:
+        UserError: if there is none, or the transcripts can't be read
+    """
+    if not audio_folder.is_dir():
+        raise UserError("no such folder", where=audio_folder, fix="put the recordings there")
+    paths = find_audio(audio_folder)
+    unreadable = find_audio(audio_folder, UNREADABLE_SUFFIXES)
+    skipped = [
+        (path.relative_to(root).as_posix(), f"{path.suffix} can't be read; convert it to .wav")
+        for path in unreadable
+    ]
+    if not paths:
+        what = f"{len(unreadable)} files, but none in a readable format" if unreadable else None
+        raise UserError(
+            what or "no recordings in the folder",
+            where=audio_folder,
+            fix="put .wav, .flac, .ogg or .mp3 files there",
+        )
+    texts, orphans = match_transcripts(read_transcripts(folder), paths)
+    skipped += [(key, "transcript without a recording") for key in orphans]
+    n_same_stem = Counter(path.relative_to(root).with_suffix("") for path in paths)
+    recordings = []
+    for path in paths:
+        inside = path.relative_to(root)
+        is_unique = n_same_stem[inside.with_suffix("")] == 1
+        identity = path.relative_to(audio_folder)
+        identity = identity.with_suffix("") if is_unique else identity
+        try:
+            seconds = duration(path)
+        except UserError as error:
+            skipped.append((inside.as_posix(), error.what))
+            continue
+        recordings.append(
+            Recording(path, identity.as_posix(), inside.as_posix(), seconds, texts.get(path))
+        )
+    return recordings, skipped
+
+
+def divide(recordings: Sequence[Recording]) -> list[Part]:
+    """Recordings in parts of a few minutes at most."""
+    parts = []
+    for recording in recordings:
+        n_parts = max(1, math.ceil(recording.seconds / PART_SECONDS))
+        parts += [Part(recording, index, n_parts) for index in range(n_parts)]
+    return parts
+
+
+def cut(
+    part: Part, config: PreprocessConfig, sample_rate: int, transcriber: Transcriber | None
+) -> tuple[list[Cut], list[Skip]]:
+    """The clips of a part, and what was left out of it.
+
+    A recording that fits into `max_seconds` stays whole and keeps its transcript. A longer one is
+    cut in silence and its pieces are transcribed, because nobody knows which words of the
+    transcript belong to which piece.
+    """
+    try:
+        audio, offset, is_torn = _read(part, sample_rate)
+    except UserError as error:
+        return [], [(part.name, error.what)]
+    text = None if config.transcribe == "always" else part.recording.text
+    whole = _tidy(audio, sample_rate, config)
+    if whole is None:
+        return [], [(part.name, f"less than {SHORTEST_SPEECH:g} s of sound")]
+    limit = (config.max_seconds + LEAD + TAIL) * sample_rate
+    fits = part.n_parts == 1 and len(whole.audio) <= limit
+    if fits and text is not None:
+        return _with_text([whole], [text], offset, part)
+    if transcriber is None:
+        is_long = "" if fits else f"longer than {config.max_seconds:g} s, so it must be cut; "
+        return [], [(part.name, is_long + NO_TRANSCRIPT)]
+    pieces = [whole] if fits else _pieces(audio, sample_rate, config, is_torn)
+    pieces = [piece for piece in pieces if _has_speech(piece.audio, sample_rate)]
+    if not pieces:
+        wanted = f"of {config.min_seconds:g} to {config.max_seconds:g} s between silences"
+        return [], [(part.name, "no speech" if fits else f"no speech {wanted}")]
+    heard = [transcriber.text(piece.audio, sample_rate, config.language) for piece in pieces]
+    return _with_text(pieces, heard, offset, part)
+
+
+def _with_text(
+    pieces: Sequence[Cut], texts: Sequence[str], offset: float, part: Part
+) -> tuple[list[Cut], list[Skip]]:
+    cuts, skipped = [], []
+    for piece, raw in zip(pieces, texts, strict=True):
+        start = offset + piece.start
+        try:
+            text = clean(raw)
+        except UserError:
+            skipped.append((f"{part.name} at {start:.1f} s", "no words in the text"))
+            continue
+        if len(text.encode()) > MAX_TEXT_BYTES:
+            why = f"text of {len(text.encode())} bytes, at most {MAX_TEXT_BYTES} fit"
+            skipped.append((f"{part.name} at {start:.1f} s", why))
+            continue
+        cuts.append(Cut(piece.audio, text, start, piece.is_piece))
+    return cuts, skipped
+
+
+def _pieces(
+    audio: Audio, sample_rate: int, config: PreprocessConfig, is_torn: tuple[bool, bool]
+) -> list[Cut]:
+    total = len(audio) / sample_rate
+    low, high = config.min_seconds, config.max_seconds
+    spans = segment(audio, sample_rate, min_seconds=low, max_seconds=high)
+    if is_torn[0]:
+        spans = [span for span in spans if span.start > 0]
+    if is_torn[1]:
+        spans = [span for span in spans if span.end < total]
+    tidied = []
+    for span in spans:
+        piece = audio[round(span.start * sample_rate) : round(span.end * sample_rate)]
+        tidy = _tidy(piece, sample_rate, config)
+        if tidy is not None:
+            tidied.append(Cut(tidy.audio, "", span.start + tidy.start, is_piece=True))
+    return tidied
+
+
+def _tidy(audio: Audio, sample_rate: int, config: PreprocessConfig) -> Cut | None:
+    """Trimmed, with LEAD and TAIL seconds around, at the wanted loudness; None if nothing is left.
+
+    The edges are the recording's own as far as it goes, and silence beyond.
+    """
+    start, end = sound_edges(audio, sample_rate, config.trim_db)
+    if end - start < SHORTEST_SPEECH * sample_rate:
+        return None
+    lead, tail = round(LEAD * sample_rate), round(TAIL * sample_rate)
+    before, after = max(0, lead - start), max(0, end + tail - len(audio))
+    kept = audio[max(0, start - lead) : end + tail]
+    level = normalize_loudness(np.pad(kept, (before, after)), sample_rate, config.loudness)
+    return Cut(level, "", max(0, start - lead) / sample_rate)
+
+
+def _has_speech(audio: Audio, sample_rate: int) -> bool:
+    return sum(span.duration for span in speech_spans(audio, sample_rate)) >= SHORTEST_SPEECH
+
+
+def _read(part: Part, sample_rate: int) -> tuple[Audio, float, tuple[bool, bool]]:
+    """The part's sound, where it starts, and whether its start and end may be inside a word."""
+    recording = part.recording
+    if part.n_parts == 1:
+        return load(recording.path, sample_rate), 0.0, (False, False)
+    start, starts_torn = _boundary(recording, part.index, part.n_parts, sample_rate)
+    end, ends_torn = _boundary(recording, part.index + 1, part.n_parts, sample_rate)
+    audio = load(recording.path, sample_rate, start=start, end=end)
+    return audio, start, (starts_torn, ends_torn)
+
+
+@functools.lru_cache(maxsize=16)
+def _boundary(
+    recording: Recording, index: int, n_parts: int, sample_rate: int
+) -> tuple[float, bool]:
+    """Seconds at which a part begins, and whether that may be inside a word.
+
+    Both neighbours work it out for themselves and come to the same.
+    """
+    even = recording.seconds * index / n_parts
+    if index in (0, n_parts):
+        return even, False
+    window = Span(even - SEARCH_SECONDS, even + SEARCH_SECONDS)
+    around = load(recording.path, sample_rate, start=window.start, end=window.end)
+    middle = longest_silence(around, sample_rate)
+    return (even, True) if middle is None else (window.start + middle, False)
