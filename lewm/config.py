@@ -43,8 +43,8 @@ class ModelConfig:
     text_form: Literal["bytes", "ipa"] = field(
         default="bytes", metadata={"help": "feed letters, or phonemes from espeak-ng"}
     )
-    speakers: tuple[str, ...] = field(default=(), metadata={"help": "rows of the speaker table"})
-    languages: tuple[str, ...] = field(default=(), metadata={"help": "rows of the language table"})
+    speakers: tuple[str, ...] = field(default=(), metadata={"help": "voices; a table from two on"})
+    languages: tuple[str, ...] = field(default=(), metadata={"help": "a table from two on"})
     dropout: float = field(default=0.1, metadata={"help": "dropout in text encoder and predictor"})
 
     def __post_init__(self) -> None:

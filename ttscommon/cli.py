@@ -63,6 +63,7 @@ def add_config_flags(group: Any, cls: type, names: Sequence[str]) -> None:
             kind = next(k for k in typing.get_args(kind) if k is not type(None))
         if typing.get_origin(kind) is typing.Literal:
             options["choices"] = typing.get_args(kind)
+            options["type"] = type(options["choices"][0])
         elif kind is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
@@ -79,7 +80,7 @@ def given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
 def run(main: Callable[[], None]) -> None:
     """Run a tool's `main`: exit 0 when done, 1 with one line for a `UserError`, 130 for Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for chatty in ("httpx", "matplotlib", "datasets", "numba", "speechbrain"):
+    for chatty in ("httpx", "matplotlib", "datasets", "numba", "speechbrain", "faster_whisper"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         main()

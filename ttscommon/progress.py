@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 
 from ttscommon.files import atomic
 
@@ -79,10 +80,14 @@ class Monitor:
         with self.records.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def figure(self, name: str, step: int, figure: Any) -> None:
-        """Record a matplotlib figure."""
-        if self.active:
-            self._writer.add_figure(name, figure, step)
+    def image(self, name: str, step: int, values: np.ndarray) -> None:
+        """Record a matrix (H, W), such as a mel or an alignment, in colours, row 0 at the bottom."""
+        if not self.active:
+            return
+        low, high = float(values.min()), float(values.max())
+        shades = (values[::-1] - low) / max(high - low, 1e-9)
+        pixels = colormaps["magma"](shades)[..., :3]  # (H, W, 3)
+        self._writer.add_image(name, pixels, step, dataformats="HWC")
 
     def audio(self, name: str, step: int, audio: np.ndarray, sample_rate: int) -> None:
         """Record mono audio (S,)."""

@@ -289,7 +289,7 @@ class _Loop:
         self.pending.clear()
         if not line:
             return
-        values = {name: float(self.accelerator.reduce(v, "mean")) for name, v in parts.items()}
+        values = {name: self._mean(value) for name, value in parts.items()}
         self.monitor.step(step, {**values, "grad_norm": float(norm)}, lr=self._learning_rate(step))
 
     def _evaluate(self, step: int) -> None:
@@ -325,6 +325,12 @@ class _Loop:
         if self.average is not None:
             return self.average.module
         return self.accelerator.unwrap_model(self.model)
+
+    def _mean(self, value: Tensor) -> float:
+        """Over the processes."""
+        mean = self.accelerator.reduce(value, "mean")
+        assert isinstance(mean, Tensor)
+        return float(mean)
 
     def _learning_rate(self, step: int) -> float:
         config = self.config

@@ -151,7 +151,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
                 signal.raise_signal(signal.SIGINT)
             return super().evaluate(module, monitor, step)
 
-    with pytest.raises(KeyboardInterrupt, match="saved at step 5. Go on: run the same command"):
+    with pytest.raises(KeyboardInterrupt, match=r"saved at step 5\. Go on: run the same command"):
         fit(Interrupted(), ToyPlan(), toy_config(), toy_run(tmp_path / "stopped"))
     fit(ToyTask(), ToyPlan(), toy_config(), toy_run(tmp_path / "stopped"))
     fit(ToyTask(), ToyPlan(), toy_config(), toy_run(tmp_path / "straight"))

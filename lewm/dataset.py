@@ -1,0 +1,295 @@
+"""From features to batches: crops for the autoencoder, joined sentences for the predictor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lewm.config import ModelConfig, TrainConfig
+from lewm.features import FeatureStore
+from lewm.text import MAX_TEXT_BYTES, encode
+from ttscommon.batching import BatchKey, length_buckets, pad
+from ttscommon.checkpoints import fingerprint
+from ttscommon.errors import UserError
+from ttscommon.machine import processes
+from ttscommon.seeds import seed_for
+
+log = logging.getLogger(__name__)
+
+# A GPU keeps all features if they take less than this share of its free memory.
+DEVICE_CACHE_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """Pieces of clips for the autoencoder.
+
+    Attributes:
+        log_mel: (B, M, T), padded with the lowest value
+        mask: (B, T) bool, True on real frames
+        n_targets: real frames
+    """
+
+    ids: tuple[str, ...]
+    log_mel: Tensor
+    mask: Tensor
+    n_targets: int
+
+
+@dataclass(frozen=True)
+class SpeechBatch:
+    """Sentences with what was spoken, one to three clips joined in a row.
+
+    Attributes:
+        text_ids: (B, L), text_mask: (B, L) bool
+        speech: (B, T, C) raw latents, or (B, T, M) log-mel frames for the joint graph
+        speech_mask: (B, T) bool, True on real frames
+        n_joined: (B,) clips in each row
+        speaker_ids, language_ids: (B,) rows of the tables
+        n_targets: real latent frames
+    """
+
+    ids: tuple[str, ...]
+    text_ids: Tensor
+    text_mask: Tensor
+    speech: Tensor
+    speech_mask: Tensor
+    n_joined: Tensor
+    speaker_ids: Tensor
+    language_ids: Tensor
+    n_targets: int
+
+
+def split_by_recording(store: FeatureStore, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Clip indices for training and for validation; no recording is on both sides.
+
+    At least one recording is held out, and at least one is kept for training.
+
+    Raises:
+        UserError: if there is but one recording
+    """
+    recordings = np.asarray(store.recordings)
+    names = sorted(set(recordings.tolist()))
+    if len(names) < 2:
+        raise UserError(
+            "all clips come from one recording, so none can be held out",
+            fix="add a second recording",
+        )
+    order = np.random.default_rng(seed_for(seed, "split")).permutation(len(names))
+    n_held_out = min(len(names) - 1, max(1, round(share * len(names))))
+    held_out = {names[i] for i in order[:n_held_out]}
+    is_held_out = np.array([name in held_out for name in recordings])
+    return np.flatnonzero(~is_held_out).tolist(), np.flatnonzero(is_held_out).tolist()
+
+
+class MelTable:
+    """Log-mel frames of every clip: memory-mapped, or all on the GPU where they fit.
+
+    Args:
+        placement: "auto", "device" or "disk", as `TrainConfig.cache_mels`
+        device_name: "auto", "cpu" or "cuda"
+    """
+
+    def __init__(self, store: FeatureStore, placement: str, device_name: str = "auto"):
+        self.store, self.device_name = store, device_name
+        self.device = device = processes(device_name).device
+        self.n_frames = np.asarray(store.n_frames)
+        self._offsets = np.concatenate([[0], np.cumsum(self.n_frames)])
+        self._flat: Tensor | None = None
+        if placement == "device" or (placement == "auto" and self._fits(device)):
+            flat = torch.empty(self._offsets[-1], store.recipe.n_mels, dtype=torch.float16)
+            for index in range(len(store)):
+                start, end = self._offsets[index : index + 2]
+                flat[start:end] = torch.from_numpy(store[index].mel.T.copy())
+            self._flat = flat.to(device)
+            log.info("all %d clips' features are on %s", len(store), device)
+
+    def frames(self, index: int, start: int = 0, end: int | None = None) -> Tensor:
+        """Frames [start, end) of a clip as (T, M) float32."""
+        if self._flat is not None:
+            base = self._offsets[index]
+            stop = self._offsets[index + 1] if end is None else base + end
+            return self._flat[base + start : stop].float()
+        mel = self.store[index].mel[:, start:end]
+        return torch.from_numpy(mel.T.astype(np.float32))
+
+    def _fits(self, device: torch.device) -> bool:
+        if device.type != "cuda":
+            return False
+        n_bytes = int(self._offsets[-1]) * self.store.recipe.n_mels * 2
+        return n_bytes < DEVICE_CACHE_SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+class CropPlan:
+    """Random crops of the training clips, for the autoencoder stage."""
+
+    def __init__(self, mels: MelTable, items: Sequence[int], config: TrainConfig):
+        self.mels, self.items, self.config = mels, np.asarray(items), config
+        self.fingerprint = fingerprint(mels.store.fingerprint, list(items))
+
+    def epoch(self, epoch: int) -> list[BatchKey]:
+        random = np.random.default_rng(seed_for(self.config.seed, "epoch", epoch))
+        order = random.permutation(self.items)
+        size = self.config.batch_size
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        return [BatchKey(epoch, n, tuple(batch.tolist())) for n, batch in enumerate(batches)]
+
+    def load(self, key: BatchKey) -> CropBatch:
+        crops = [self._crop(item, key.epoch) for item in key.items]
+        floor = float(np.log(self.mels.store.recipe.floor))
+        padded, mask = pad(crops, value=floor)  # (B, T, M)
+        return CropBatch(
+            ids=tuple(self.mels.store.ids[item] for item in key.items),
+            log_mel=padded.transpose(1, 2).contiguous(),
+            mask=mask.to(padded.device),
+            n_targets=int(mask.sum()),
+        )
+
+    def _crop(self, item: int, epoch: int) -> Tensor:
+        n_frames, length = int(self.mels.n_frames[item]), self.config.crop_frames
+        if n_frames <= length:
+            return self.mels.frames(item)
+        random = np.random.default_rng(seed_for(self.config.seed, "item", epoch, item))
+        start = int(random.integers(0, n_frames - length + 1))
+        return self.mels.frames(item, start, start + length)
+
+
+class Sentences:
+    """Text, speaker and language of every clip as ids."""
+
+    def __init__(self, store: FeatureStore, model: ModelConfig):
+        self.ids = store.ids
+        self.speakers = np.array([model.speakers.index(name) for name in store.speakers])
+        self.languages = np.array([model.languages.index(name) for name in store.languages])
+        pairs = zip(store.texts, store.languages, strict=True)
+        self._encoded = [
+            np.array(encode(text, model.text_form, language), dtype=np.int16)
+            for text, language in pairs
+        ]
+
+    def joined(self, items: Sequence[int]) -> Tensor:
+        """(L,) ids of the texts joined by a space: BOS, text, space, text, ..., EOS."""
+        bodies = [self._encoded[item][1:-1] for item in items]
+        space = np.array([ord(" ") + 1], dtype=np.int16)
+        parts = [self._encoded[items[0]][:1], bodies[0]]
+        for body in bodies[1:]:
+            parts += [space, body]
+        parts.append(self._encoded[items[0]][-1:])
+        return torch.from_numpy(np.concatenate(parts).astype(np.int64))
+
+    def n_bytes(self, item: int) -> int:
+        return len(self._encoded[item]) - 2
+
+
+class SpeechPlan:
+    """Sentences of like length, one to three clips of a speaker joined in a row.
+
+    Joining teaches the predictor texts longer than its clips; without it the voice stops at the
+    length it was trained on (reference measurements in docs/lewm.md).
+
+    Args:
+        frames: a clip's speech as (T, C) or (T, M)
+        n_frames: (N,) their number in each clip
+        stride: frames per latent: 1 for latents, `downsample` for mels
+        downsample: mel frames per latent
+        limit: most frames in a joined row
+    """
+
+    def __init__(
+        self,
+        sentences: Sentences,
+        frames: Callable[[int], Tensor],
+        n_frames: np.ndarray,
+        items: Sequence[int],
+        config: TrainConfig,
+        *,
+        stride: int,
+        downsample: int,
+        limit: int,
+        data: str,
+        augment: bool = True,
+    ):
+        self.sentences, self.frames, self.config = sentences, frames, config
+        self.n_frames, self.items, self.stride = n_frames, np.asarray(items), stride
+        self.limit, self.augment = limit, augment
+        self.frame_budget = config.batch_frames * stride // downsample
+        self.fingerprint = fingerprint(data, list(items))
+
+    def epoch(self, epoch: int) -> list[BatchKey]:
+        config = self.config
+        keys = length_buckets(
+            self.n_frames[self.items],
+            batch_size=config.batch_size,
+            frame_budget=self.frame_budget,
+            seed=config.seed,
+            epoch=epoch,
+        )
+        return [
+            BatchKey(epoch, k.position, tuple(self.items[list(k.items)].tolist())) for k in keys
+        ]
+
+    def load(self, key: BatchKey) -> SpeechBatch:
+        rows = self._rows(key)
+        speech, speech_mask = pad([self._joined(row) for row in rows])
+        text_ids, text_mask = pad([self.sentences.joined(row) for row in rows])
+        first = [row[0] for row in rows]
+        return SpeechBatch(
+            ids=tuple(self.sentences.ids[item] for row in rows for item in row),
+            text_ids=text_ids,
+            text_mask=text_mask,
+            speech=speech,
+            speech_mask=speech_mask.to(speech.device),
+            n_joined=torch.tensor([len(row) for row in rows]),
+            speaker_ids=torch.from_numpy(self.sentences.speakers[first]),
+            language_ids=torch.from_numpy(self.sentences.languages[first]),
+            n_targets=int((-(-speech_mask.sum(1) // self.stride)).sum()),
+        )
+
+    def _rows(self, key: BatchKey) -> list[list[int]]:
+        """The batch's clips in rows: joined in ones, twos or threes, the same for a whole batch."""
+        if not self.augment:
+            return [[item] for item in key.items]
+        random = np.random.default_rng(seed_for(self.config.seed, "join", key.epoch, key.position))
+        two, three = self.config.join_two, self.config.join_three
+        n = int(random.choice([1, 2, 3], p=[1 - two - three, two, three]))
+        rows: list[list[int]] = []
+        for item in random.permutation(key.items).tolist():
+            home = next((row for row in rows if len(row) < n and self._may_join(row, item)), None)
+            if home is None:
+                rows.append([item])
+            else:
+                home.append(item)
+        return rows
+
+    def _may_join(self, row: list[int], item: int) -> bool:
+        same = (
+            self.sentences.speakers[row[0]] == self.sentences.speakers[item]
+            and self.sentences.languages[row[0]] == self.sentences.languages[item]
+        )
+        n_bytes = sum(self.sentences.n_bytes(i) + 1 for i in [*row, item])
+        return bool(same and n_bytes <= MAX_TEXT_BYTES and self._length([*row, item]) <= self.limit)
+
+    def _joined(self, row: Sequence[int]) -> Tensor:
+        """Clips one after the other, each cut to whole latents so that the parts stay aligned."""
+        if self.stride == 1 or len(row) == 1:
+            return torch.cat([self.frames(item) for item in row])
+        parts = [self.frames(item) for item in row]
+        return torch.cat([part[: len(part) - len(part) % self.stride] for part in parts])
+
+    def _length(self, row: Sequence[int]) -> int:
+        return int(self.n_frames[list(row)].sum())
+
+
+def longest_trained_text(n_bytes: np.ndarray, config: TrainConfig) -> int:
+    """Bytes of text that inference may feed at once: nine in ten joined rows are shorter.
+
+    Args:
+        n_bytes: (N,) UTF-8 length of each training clip's text
+    """
+    most = 3 if config.join_three else 2 if config.join_two else 1
+    return min(MAX_TEXT_BYTES, max(16, int(most * np.quantile(n_bytes, 0.9))))

@@ -1,0 +1,143 @@
+"""Train LeWM-TTS on the prepared recordings of one or more speakers.
+
+Two stages run one after the other: first an autoencoder learns to copy the voice, then the
+predictor learns to speak from text. Stop with Ctrl-C whenever you like; the same command goes on.
+
+Examples:
+  python tools/lewm_train.py --speaker ozzy --preset small
+  python tools/lewm_train.py --speaker anna ben --preset base --amp bf16
+  python tools/lewm_train.py --data_dir processed --output_dir output --epochs 200 --batch_size 256
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
+
+from lewm.config import PRESETS, ModelConfig, TrainConfig
+from ttscommon.cli import Parser, add_config_flags, given, run
+from ttscommon.config import from_dict, read_mapping, to_dict
+from ttscommon.errors import UserError
+from ttscommon.workspace import TRAINING_ROOT, Speaker, SystemFolder, resolve_checkpoint
+
+STEPS = ["epochs", "autoencoder_steps", "predictor_steps", "evaluate_every", "save_every"]
+BATCHES = ["batch_size", "batch_frames", "grad_accumulation", "crop_frames"]
+RATES = ["autoencoder_learning_rate", "learning_rate", "warmup_steps", "weight_decay", "clip_norm"]
+LOSSES = [
+    *("joint", "kl_weight", "sigreg_weight", "spectral_weight", "reconstruction_weight"),
+    *("prediction_weight", "stop_weight", "guide_weight", "guide_share", "input_noise"),
+    *("join_two", "join_three", "flow_draws", "ema_decay"),
+]
+CHECKS = ["eval_texts", "validation_share", "seed"]
+MACHINE = ["amp", "compile", "cache_mels", "workers"]
+
+
+def build_parser() -> Parser:
+    parser = Parser(__doc__)
+    data, model, training, losses, output, machine = map(
+        parser.add_argument_group, ("data", "model", "training", "losses", "output", "machine")
+    )
+    data.add_argument(
+        "--speaker",
+        nargs="+",
+        metavar="NAME",
+        help="folder name under training/; several: one model",
+    )
+    data.add_argument("--data-dir", type=Path, help="a prepared folder, instead of --speaker")
+    data.add_argument(
+        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
+    )
+    model.add_argument("--preset", choices=PRESETS, default="base", help="size of the network")
+    add_config_flags(model, ModelConfig, ["head", "regularizer", "text_form", "downsample"])
+    model.add_argument("--init-from", type=Path, help="checkpoint folder to fine-tune from")
+    training.add_argument("--config", type=Path, help="YAML or JSON with any of these settings")
+    add_config_flags(training, TrainConfig, [*STEPS, *BATCHES, *RATES, *CHECKS])
+    add_config_flags(losses, TrainConfig, LOSSES)
+    output.add_argument("--output-dir", type=Path, help="instead of training/<speaker>/lewm")
+    output.add_argument("--overwrite", action="store_true", help="start anew over an earlier run")
+    output.add_argument(
+        "--resume",
+        action="store_true",
+        help="insist on going on with a stopped run (else optional)",
+    )
+    machine.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to train"
+    )
+    add_config_flags(machine, TrainConfig, MACHINE)
+    return parser
+
+
+def configs(args: argparse.Namespace) -> tuple[ModelConfig, TrainConfig]:
+    """Preset < file < flags, for the network and for the training."""
+    file = read_mapping(args.config) if args.config else {}
+    model_part = {k: file.pop(k) for k in list(file) if k in to_dict(ModelConfig())}
+    preset = ModelConfig.named(model_part.pop("preset", args.preset))
+    model_settings = {**to_dict(preset), **model_part, **given(args, ModelConfig)}
+    model_settings["preset"] = preset.preset
+    train_settings = {**file, **given(args, TrainConfig)}
+    return (
+        from_dict(ModelConfig, model_settings, where=args.config),
+        from_dict(TrainConfig, train_settings, where=args.config),
+    )
+
+
+def folders(args: argparse.Namespace) -> tuple[list[Path], SystemFolder]:
+    """What to train on and where to put the voice."""
+    if not args.speaker and not (args.data_dir and args.output_dir):
+        raise UserError(
+            "nothing to train on", fix="--speaker NAME, or --data-dir and --output-dir together"
+        )
+    speakers = [Speaker(name, args.training_root) for name in args.speaker or []]
+    processed = [args.data_dir] if args.data_dir else [s.lewm.processed for s in speakers]
+    for folder, name in zip(processed, args.speaker or [None], strict=False):
+        if not (folder / "features.json").is_file():
+            command = f"--speaker {name}" if name else "--input DIR --output DIR"
+            raise UserError(
+                "no prepared features here",
+                where=folder,
+                fix=f"python tools/lewm_preprocess.py {command}",
+            )
+    output = SystemFolder(args.output_dir) if args.output_dir else speakers[0].lewm
+    if args.resume and not output.run("").exists():
+        raise UserError(
+            "no stopped run to go on with", where=output.folder, fix="leave out --resume"
+        )
+    if args.resume and args.overwrite:
+        raise UserError("--resume and --overwrite contradict each other", fix="give one of them")
+    return processed, output
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse(argv)
+    model_config, config = configs(args)
+    processed, output = folders(args)
+    from lewm.train import train  # torch loads here, so --help stays instant
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = shlex.join(
+        ["python", "tools/lewm_train.py", *(w for w in words if w != "--overwrite")]
+    )
+    report = train(
+        processed,
+        output,
+        model_config,
+        config,
+        device=args.device,
+        init_from=resolve_checkpoint(args.init_from) if args.init_from else None,
+        overwrite=args.overwrite,
+        resume_command=command,
+    )
+    print(f"Best voice: {report.best} (step {report.best_step})")
+    print("  " + "  ".join(f"{name} {value:.3f}" for name, value in report.metrics.items()))
+    whose = f"--speaker {args.speaker[0]}" if args.speaker else f"--checkpoint {report.best}"
+    print(f"Next: python tools/lewm_infer.py {whose} --text 'Hello, how are you today?'")
+    print(f"Curves: tensorboard --logdir {output.logs}")
+
+
+if __name__ == "__main__":
+    run(main)
