@@ -43,7 +43,9 @@ log = logging.getLogger(__name__)
 RULES = 1  # raised when the same input would give other features; old shards are then not reused
 MAX_BAD_SHARE = 0.5  # more recordings than this left out, and the whole set is refused
 TYPICAL_SECONDS = 6.0  # of a clip cut from a long recording; only sizes the shards
-SECONDS_PER_PROCESS = 120.0  # of sound; less isn't worth the seconds a process takes to start
+# Measured, in processor seconds on one core: mels cost 0.004 s per second of sound, finding
+# speech 0.04 and Whisper base 0.3 or more; a further process takes 10 to 20 s to start.
+MEL_COST, WHISPER_COST, PROCESS_COST = 0.004, 0.3, 15.0
 LOG_EVERY = 5.0  # seconds
 WITHOUT_EFFECT = ("workers", "clips_per_shard")  # settings that change no feature
 PATIENCE = timedelta(days=30)  # one of several machines may have far more to do than another
@@ -212,24 +214,31 @@ def _work(
     """Write those of the shards that aren't there yet."""
     done = finished_parts(folder)
     todo = [(path, tasks) for path, tasks in shards if not path.is_file()]
-    seconds = sum(task.part.seconds for _, tasks in todo for task in tasks if task.key not in done)
-    n_jobs = max(1, min(job.config.workers, math.ceil(seconds / SECONDS_PER_PROCESS)))
-    progress = _Progress(seconds, is_shown=shows_progress)
+    fresh = [task.part for _, tasks in todo for task in tasks if task.key not in done]
+    progress = _Progress(sum(part.seconds for part in fresh), is_shown=shows_progress)
     try:
-        with Parallel(n_jobs=n_jobs, return_as="generator_unordered") as parallel:
+        with Parallel(n_jobs=_n_processes(fresh, job), return_as="generator_unordered") as parallel:
             for path, tasks in todo:
-                fresh = {task.key: task.part for task in tasks if task.key not in done}
+                waiting = {task.key: task.part for task in tasks if task.key not in done}
                 made: dict[str, PartClips] = {}
-                calls = parallel(delayed(_clips_of)(k, p, job) for k, p in fresh.items())
+                calls = parallel(delayed(_clips_of)(k, p, job) for k, p in waiting.items())
                 for result in cast("Iterator[PartClips]", calls):
                     made[result.key] = result
-                    progress.advance(fresh[result.key].seconds)
+                    progress.advance(waiting[result.key].seconds)
                 ordered = [made.get(task.key) or done[task.key]() for task in tasks]
                 write_parts(path, ordered, job.recipe)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt("stopped; the same command goes on from here") from stop
     finally:
         progress.close()
+
+
+def _n_processes(parts: Sequence[Part], job: _Job) -> int:
+    """As many as asked for, but none that would take longer to start than to help."""
+    heard = sum(part.seconds for part in parts if part.needs_transcription(job.config))
+    work = heard * WHISPER_COST if job.transcriber is not None else 0.0
+    work += sum(part.seconds for part in parts) * MEL_COST
+    return max(1, min(job.config.workers, math.ceil(work / PROCESS_COST)))
 
 
 def _clips_of(key: str, part: Part, job: _Job) -> PartClips:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyloudnorm
 import soundfile
 import soxr
 from numpy.typing import NDArray
@@ -107,6 +106,8 @@ def normalize_loudness(audio: Audio, sample_rate: int, lufs: float) -> Audio:
     """
     if not len(audio):
         return audio
+    import pyloudnorm  # brings all of scipy.signal, seconds that most callers needn't pay
+
     block = min(LOUDNESS_BLOCK, len(audio) / sample_rate)
     loudness = pyloudnorm.Meter(sample_rate, block_size=block).integrated_loudness(
         audio.astype(np.float64)
