@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lewm.layers import KeysValues
+from lewm.layers import KeysValues, Rotary
+from lewm.step import Place, StepWeights
 
 
 @dataclass
@@ -21,7 +22,8 @@ class DecodeState:
     new state and leave the old one alone.
 
     Attributes:
-        keys, values: per layer (B, H, max_length, d)
+        weights: per layer, gathered once so that no step has to
+        caches: per layer (B, 2, H, max_length, d), keys and values
         text: per layer the projected text, two (B, H, L, d)
         text_mask: (B, L) bool, True on real bytes
         lengths: (B,) long
@@ -32,8 +34,8 @@ class DecodeState:
             be captured as a CUDA graph or compiled once; it reads all max_length columns
     """
 
-    keys: list[Tensor]
-    values: list[Tensor]
+    weights: list[StepWeights]
+    caches: list[Tensor]
     text: list[KeysValues]
     text_mask: Tensor
     lengths: Tensor
@@ -56,43 +58,41 @@ class DecodeState:
 
     @property
     def max_length(self) -> int:
-        return self.keys[0].shape[2]
+        return self.caches[0].shape[3]
 
     @property
     def is_full(self) -> bool:
         """No column is left for another step (never known in static mode: the caller counts)."""
         return not self.static and self.longest >= self.max_length
 
-    def self_mask(self) -> Tensor | None:
-        """What the coming step may attend to: (B, 1, 1, n) bool, or None for everything stored."""
-        if self.position is not None:
-            return None
-        columns = self._columns if self.static else self._columns[: self.longest + 1]
-        return (columns <= self.lengths[:, None])[:, None, None, :]
+    def tensors(self) -> list[Tensor]:
+        """Everything that makes up the state in static mode, in a fixed order."""
+        text = [tensor for pair in self.text for tensor in pair]
+        return [*self.caches, *text, self.text_mask, self.lengths]
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> KeysValues:
-        """Store one column (B, H, 1, d) per row; return all columns the step attends to."""
-        all_keys, all_values = self.keys[layer], self.values[layer]
-        if self.position is not None:
-            end = self.position + 1
-            all_keys[:, :, self.position : end] = keys
-            all_values[:, :, self.position : end] = values
-            return all_keys[:, :, :end], all_values[:, :, :end]
-        all_keys[self._rows, :, self.lengths] = keys[:, :, 0].to(all_keys.dtype)
-        all_values[self._rows, :, self.lengths] = values[:, :, 0].to(all_values.dtype)
-        if self.static:
-            return all_keys, all_values
-        end = self.longest + 1
-        return all_keys[:, :, :end], all_values[:, :, :end]
+    def copy_(self, other: DecodeState) -> None:
+        """Take over another static state of the same shapes, in this one's memory."""
+        for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
+            mine.copy_(theirs)
 
-    def fill(self, layer: int, keys: Tensor, values: Tensor) -> KeysValues:
+    def place(self, rotary: Rotary) -> Place:
+        """Where the coming step reads and writes."""
+        table = rotary.table(self.max_length, self.lengths.device)
+        if self.position is not None:
+            rotations = table.narrow(0, self.position, 1)
+            return Place(self.position, self.position + 1, rotations, None)
+        n_columns = self.max_length if self.static else self.longest + 1
+        mask = (self._columns[:n_columns] <= self.lengths[:, None])[:, None, None, :]
+        return Place((self._rows, self.lengths), n_columns, table[self.lengths], mask)
+
+    def fill(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Store the first n columns (B, H, n, d) of every row at once."""
-        self.keys[layer][:, :, : keys.shape[2]] = keys
-        self.values[layer][:, :, : keys.shape[2]] = values
-        return keys, values
+        n = keys.shape[2]
+        self.caches[layer][:, 0, :, :n] = keys
+        self.caches[layer][:, 1, :, :n] = values
 
     def advance(self) -> None:
-        """Count the step that `append` stored."""
+        """Count the step that was just stored."""
         self.lengths += 1
         if self.static:
             return
@@ -118,12 +118,12 @@ class DecodeState:
 
         def pick(cache: Tensor) -> Tensor:
             picked = cache.new_zeros(len(rows), *cache.shape[1:])
-            picked[:, :, :longest] = cache[rows, :, :longest]
+            picked[:, :, :, :longest] = cache[rows, :, :, :longest]
             return picked
 
         return DecodeState(
-            keys=[pick(k) for k in self.keys],
-            values=[pick(v) for v in self.values],
+            weights=self.weights,
+            caches=[pick(cache) for cache in self.caches],
             text=[(k[rows], v[rows]) for k, v in self.text],
             text_mask=self.text_mask[rows],
             lengths=lengths,
@@ -138,13 +138,13 @@ class DecodeState:
         text_length = max(self.text_mask.shape[1], other.text_mask.shape[1])
 
         def join(a: Tensor, b: Tensor, n: int) -> Tensor:
-            return torch.cat([F.pad(x, (0, 0, 0, n - x.shape[2])) for x in (a, b)])
+            return torch.cat([F.pad(x, (0, 0, 0, n - x.shape[-2])) for x in (a, b)])
 
         masks = [F.pad(s.text_mask, (0, text_length - s.text_mask.shape[1])) for s in (self, other)]
         is_even = self.position is not None and self.position == other.position
         return DecodeState(
-            keys=[join(a, b, max_length) for a, b in zip(self.keys, other.keys, strict=True)],
-            values=[join(a, b, max_length) for a, b in zip(self.values, other.values, strict=True)],
+            weights=self.weights,
+            caches=[join(a, b, max_length) for a, b in zip(self.caches, other.caches, strict=True)],
             text=[
                 (join(a[0], b[0], text_length), join(a[1], b[1], text_length))
                 for a, b in zip(self.text, other.text, strict=True)

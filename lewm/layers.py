@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Rotation = tuple[Tensor, Tensor]
 KeysValues = tuple[Tensor, Tensor]
+Remember = Callable[[Tensor, Tensor], None]
 
 
 def fill_padding(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -18,53 +18,50 @@ def fill_padding(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class Rotary(nn.Module):
-    """Rotary position tables (Su et al. 2021, RoFormer, eq. 34), in the half-split form.
+    """Rotary positions (Su et al. 2021, RoFormer, eq. 34) as complex numbers of modulus 1.
 
     Only differences of positions reach the attention, so nothing breaks beyond the lengths seen in
     training; the tables grow when a longer sequence comes.
     """
 
-    cos: Tensor
-    sin: Tensor
-
-    def __init__(self, head_dim: int, n_positions: int = 4096, base: float = 10_000.0):
+    def __init__(self, head_dim: int, base: float = 10_000.0):
         super().__init__()
         self.head_dim, self.base = head_dim, base
-        self.register_buffer("cos", torch.empty(0), persistent=False)
-        self.register_buffer("sin", torch.empty(0), persistent=False)
-        self._grow(n_positions)
+        # Not a buffer: it must stay complex64 when the model is cast to half precision.
+        self._tables: dict[torch.device, Tensor] = {}
 
-    def span(self, start: int, n: int) -> Rotation:
-        """Tables of the positions start .. start + n - 1: two (n, 1, 1, d)."""
-        if start + n > len(self.cos):
-            self._grow(2 * (start + n))
-        return self.cos[start : start + n], self.sin[start : start + n]
+    def span(self, start: int, n: int, device: torch.device) -> Tensor:
+        """Rotations of the positions start .. start + n - 1: (n, 3, 1, d/2)"""
+        return self.table(start + n, device)[start : start + n]
 
-    def at(self, positions: Tensor) -> Rotation:
-        """Tables of one position per row, `positions` (B,): two (B, 1, 1, 1, d)."""
-        return self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1)
+    def table(self, n_positions: int, device: torch.device) -> Tensor:
+        """Rotations of at least the first `n_positions` positions.
 
-    def reserve(self, n_positions: int) -> None:
-        """Make room before `at`, which can't look at its positions without a device sync."""
-        if n_positions > len(self.cos):
-            self._grow(n_positions)
+        Returns:
+            (N, 3, 1, d/2) complex64, for queries, keys and values; the values' are 1, so that a
+            decoding step can turn all three in one operation
+        """
+        table = self._tables.get(device)
+        if table is None or len(table) < n_positions:
+            table = self._tables[device] = self._build(max(2048, 2 * n_positions)).to(device)
+        return table
 
-    def _grow(self, n_positions: int) -> None:
-        half = self.head_dim // 2
-        frequencies = self.base ** (-torch.arange(half, dtype=torch.float64) / half)
-        angles = torch.arange(n_positions, dtype=torch.float64)[:, None] * frequencies  # (N, d/2)
-        cos, sin = angles.cos(), angles.sin()
-        # The sign of the half-split rotation lives in the table, so `rotate` needs no negation.
-        for name, table in (("cos", (cos, cos)), ("sin", (-sin, sin))):
-            rows = torch.cat(table, dim=-1)[:, None, None, :]  # (N, 1, 1, d)
-            setattr(self, name, rows.to(self.cos.device, self.cos.dtype))
+    def _build(self, n_positions: int) -> Tensor:
+        # A table made while inference_mode is on could never be used for training.
+        with torch.inference_mode(False):
+            half = self.head_dim // 2
+            frequencies = self.base ** (-torch.arange(half, dtype=torch.float64) / half)
+            angles = torch.arange(n_positions, dtype=torch.float64)[:, None] * frequencies
+            turn = torch.polar(torch.ones_like(angles), angles)  # (N, d/2)
+            rotations = torch.stack([turn, turn, torch.ones_like(turn)], dim=1)[:, :, None]
+            return rotations.to(torch.complex64)
 
 
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn `x` (B, T, 2, H, d) by its positions."""
-    cos, sin = rotation
-    swapped = x.roll(x.shape[-1] // 2, dims=-1)  # (x1, x2) -> (x2, x1)
-    return torch.addcmul(x * cos, swapped, sin)
+def rotate(x: Tensor, rotations: Tensor) -> Tensor:
+    """Turn x (..., d), seen as d/2 pairs, by rotations broadcastable to (..., d/2)."""
+    pairs = x.float().view(*x.shape[:-1], -1, 2)
+    turned = torch.view_as_real(torch.view_as_complex(pairs) * rotations)
+    return turned.view(x.shape).to(x.dtype)
 
 
 def attend(
@@ -108,29 +105,29 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.n_heads = n_heads
         self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim, bias=False)
 
     def forward(
         self,
         x: Tensor,
-        rotation: Rotation,
+        rotations: Tensor,
         *,
         mask: Tensor | None = None,
         is_causal: bool = False,
-        remember: Callable[[Tensor, Tensor], KeysValues] | None = None,
+        remember: Remember | None = None,
     ) -> Tensor:
-        """Attend from x (B, T, D) to itself, or to what `remember` makes of its keys and values.
+        """Attend from x (B, T, D) to itself.
 
         Args:
-            remember: takes this call's keys and values, each (B, H, T, d), and returns all that
-                shall be attended to: the KV cache
+            rotations: (T, 3, 1, d/2)
+            remember: is shown the keys and values, each (B, H, T, d): fills a KV cache
         """
-        qkv = self.qkv(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, d)
-        turned = rotate(qkv[:, :, :2], rotation).transpose(1, 3)  # (B, H, 2, T, d)
-        queries, keys = turned[:, :, 0], turned[:, :, 1]
+        qkv = self.qkv(x).view(*x.shape[:2], 3, self.n_heads, -1)  # (B, T, 3, H, d)
+        turned = rotate(qkv[:, :, :2], rotations[:, :2]).transpose(1, 3)  # (B, H, 2, T, d)
+        queries, keys = turned.unbind(2)
         values = qkv[:, :, 2].transpose(1, 2)
         if remember is not None:
-            keys, values = remember(keys, values)
+            remember(keys, values)
         out, _ = attend(queries, keys, values, mask=mask, is_causal=is_causal)
         return self.out(out)
 
@@ -143,27 +140,33 @@ class CrossAttention(nn.Module):
         self.n_heads = n_heads
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim, bias=False)
 
     def project(self, text: Tensor) -> KeysValues:
         """Keys and values of text (B, L, D): two (B, H, L, d)."""
-        both = self.key_value(text).unflatten(-1, (2, self.n_heads, -1)).transpose(1, 3)
-        return both[:, :, 0], both[:, :, 1]
+        both = self.key_value(text).view(*text.shape[:2], 2, self.n_heads, -1)  # (B, L, 2, H, d)
+        keys, values = both.transpose(1, 3).unbind(2)
+        return keys, values
 
     def forward(
         self, x: Tensor, text: KeysValues, mask: Tensor | None, *, need_attention: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from x (B, T, D) to projected text; mask (B, 1, 1, L) or None."""
-        queries = self.query(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        queries = self.query(x).view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
         out, weights = attend(queries, *text, mask=mask, need_attention=need_attention)
         return self.out(out), weights
 
 
-class FeedForward(nn.Sequential):
-    """Linear, GELU, linear: (..., D) -> (..., D)."""
+class FeedForward(nn.Module):
+    """Linear, SiLU, linear: (..., D) -> (..., D)."""
 
     def __init__(self, dim: int, ff_dim: int):
-        super().__init__(nn.Linear(dim, ff_dim), nn.GELU(), nn.Linear(ff_dim, dim))
+        super().__init__()
+        self.widen = nn.Linear(dim, ff_dim)
+        self.narrow = nn.Linear(ff_dim, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.narrow(F.silu(self.widen(x)))
 
 
 class EncoderBlock(nn.Module):
@@ -177,9 +180,9 @@ class EncoderBlock(nn.Module):
         self.ff = FeedForward(dim, ff_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, rotation: Rotation, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, rotations: Tensor, mask: Tensor | None) -> Tensor:
         """mask: broadcastable to (B, H, T, T)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotation, mask=mask))
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotations, mask=mask))
         return x + self.dropout(self.ff(self.ff_norm(x)))
 
 
@@ -199,18 +202,16 @@ class DecoderBlock(nn.Module):
     def forward(
         self,
         x: Tensor,
-        rotation: Rotation,
+        rotations: Tensor,
         text: KeysValues,
         text_mask: Tensor | None,
         *,
-        mask: Tensor | None = None,
-        is_causal: bool = False,
-        remember: Callable[[Tensor, Tensor], KeysValues] | None = None,
+        remember: Remember | None = None,
         need_attention: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """x (B, T, D) -> (B, T, D) and the cross-attention weights (B, H, T, L) or None."""
         attended = self.attention(
-            self.attention_norm(x), rotation, mask=mask, is_causal=is_causal, remember=remember
+            self.attention_norm(x), rotations, is_causal=True, remember=remember
         )
         x = x + self.dropout(attended)
         read, weights = self.cross(

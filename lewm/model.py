@@ -97,9 +97,9 @@ class TextEncoder(nn.Module):
         x = self.dropout(self.embedding(ids))
         for conv in self.convs:
             x = conv(x, mask)
-        rotation = self.rotary.span(0, ids.shape[1])
+        rotations = self.rotary.span(0, ids.shape[1], x.device)
         for block in self.blocks:
-            x = block(x, rotation, mask[:, None, None, :])
+            x = block(x, rotations, mask[:, None, None, :])
         x = self.norm(x)
         for table, rows in ((self.speakers, speaker_ids), (self.languages, language_ids)):
             if table is not None:
@@ -145,10 +145,10 @@ class AudioEncoder(nn.Module):
             x = F.gelu(conv(fill_padding(x, mask)))  # (B, D, T/2), then T/4
             mask = mask[:, ::2]
         x = x.transpose(1, 2)  # (B, T', D)
-        rotation = self.rotary.span(0, x.shape[1])
+        rotations = self.rotary.span(0, x.shape[1], x.device)
         nearby = _window_mask(mask, ENCODER_WINDOW)
         for block in self.blocks:
-            x = block(x, rotation, nearby)
+            x = block(x, rotations, nearby)
         out = self.out(self.norm(x)).masked_fill(~mask[..., None], 0.0)
         mean, log_variance = out.chunk(2, dim=-1)
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
@@ -297,8 +297,11 @@ class LeWMTTS(nn.Module):
 
 
 def _table(n_rows: int, width: int) -> nn.Embedding | None:
-    """Small at first, so that unseen differences between speakers start small."""
-    if n_rows == 0:
+    """Small at first, so that unseen differences between speakers start small.
+
+    One name is nothing to tell apart, so it gets no table.
+    """
+    if n_rows < 2:
         return None
     table = nn.Embedding(n_rows, width)
     nn.init.normal_(table.weight, std=0.1)

@@ -13,6 +13,7 @@ from lewm.cache import DecodeState
 from lewm.config import ModelConfig
 from lewm.heads import build_head
 from lewm.layers import DecoderBlock, Rotary
+from lewm.step import StepWeights, step_block
 
 
 @dataclass
@@ -65,16 +66,15 @@ class JEPAPredictor(nn.Module):
             text_mask: (B, L) bool, True on real bytes
         """
         x = self._shifted(latents)
-        rotation = self.rotary.span(0, x.shape[1])
+        rotations = self.rotary.span(0, x.shape[1], x.device)
         cross_mask = text_mask[:, None, None, :]
         attention = []
         for block in self.blocks:
             x, weights = block(
                 x,
-                rotation,
+                rotations,
                 block.cross.project(text),
                 cross_mask,
-                is_causal=True,
                 need_attention=need_attention,
             )
             attention.append(weights)
@@ -85,11 +85,13 @@ class JEPAPredictor(nn.Module):
         self, text: Tensor, text_mask: Tensor, max_length: int, *, static: bool = False
     ) -> DecodeState:
         """Begin decoding: text (B, L, D) is projected once, room is made for max_length steps."""
-        self.rotary.reserve(max_length)
-        shape = (len(text), self.n_heads, max_length, text.shape[-1] // self.n_heads)
+        # Built here and not by the first step, which may be under CUDA graph capture.
+        self.rotary.table(max_length, text.device)
+        head_dim = text.shape[-1] // self.n_heads
+        shape = (len(text), 2, self.n_heads, max_length, head_dim)
         return DecodeState(
-            keys=[text.new_zeros(shape) for _ in self.blocks],
-            values=[text.new_zeros(shape) for _ in self.blocks],
+            weights=[StepWeights.of(block) for block in self.blocks],
+            caches=[text.new_zeros(shape) for _ in self.blocks],
             text=[_contiguous(block.cross.project(text)) for block in self.blocks],
             text_mask=text_mask,
             lengths=torch.zeros(len(text), dtype=torch.long, device=text.device),
@@ -114,14 +116,13 @@ class JEPAPredictor(nn.Module):
         if n > state.max_length:
             raise ValueError(f"a prompt of {n} latents, but room for {state.max_length}")
         x = self._shifted(latents)
-        rotation = self.rotary.span(0, n)
+        rotations = self.rotary.span(0, n, x.device)
         for layer, block in enumerate(self.blocks):
             x, _ = block(
                 x,
-                rotation,
+                rotations,
                 state.text[layer],
                 state.cross_mask,
-                is_causal=True,
                 remember=partial(state.fill, layer),
             )
         state.stand_at([n] * len(latents) if lengths is None else lengths)
@@ -142,26 +143,22 @@ class JEPAPredictor(nn.Module):
         """
         if state.is_full:
             raise ValueError(f"no room after {state.max_length} steps; start() with more")
-        x = self._input(previous, state)  # (B, 1, D)
-        if state.position is not None:
-            rotation = self.rotary.span(state.position, 1)
-        else:
-            rotation = self.rotary.at(state.lengths)
-        mask = state.self_mask()
+        x = self._input(previous, state)  # (B, D)
+        place = state.place(self.rotary)
         attention = []
-        for layer, block in enumerate(self.blocks):
-            x, weights = block(
+        for layer, weights in enumerate(state.weights):
+            x, attended = step_block(
                 x,
-                rotation,
+                weights,
+                state.caches[layer],
+                place,
                 state.text[layer],
                 state.cross_mask,
-                mask=mask,
-                remember=partial(state.append, layer),
-                need_attention=need_attention,
+                need_attention,
             )
-            attention.append(weights)
+            attention.append(attended)
         state.advance()
-        return self._prediction(x, attention if need_attention else None)
+        return self._prediction(x.unsqueeze(1), attention if need_attention else None)
 
     def _shifted(self, latents: Tensor) -> Tensor:
         """Inputs u_t of latents (B, T, C): (B, T, D)"""
@@ -169,12 +166,13 @@ class JEPAPredictor(nn.Module):
         return self.dropout(torch.cat([begin, self.project(latents[:, :-1])], dim=1))
 
     def _input(self, previous: Tensor | None, state: DecodeState) -> Tensor:
+        """Input of the coming step: (B, D)"""
         if previous is None or state.position == 0:
-            return self.begin.expand(state.batch_size, 1, -1)
-        x = self.project(previous)  # (B, D)
+            return self.begin.expand(state.batch_size, -1)
+        x = self.project(previous)
         if state.position is None:
             x = torch.where(state.lengths[:, None] == 0, self.begin, x)
-        return x.unsqueeze(1)
+        return x
 
     def _prediction(self, x: Tensor, attention: list[Tensor] | None) -> Prediction:
         hidden = self.norm(x)
