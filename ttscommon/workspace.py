@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from ttscommon.errors import UserError
 
 TRAINING_ROOT = Path("training")
 CHECKPOINT_FOLDERS = ("best_checkpoint", "final_checkpoint")
-_NAME = re.compile(r"[\w][\w.\- ]*", re.UNICODE)
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Speaker:
     root: Path = TRAINING_ROOT
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or ".." in self.name or self.name != self.name.strip():
+        if not _is_safe_name(self.name):
             raise UserError(
                 f"'{self.name}' can't be a speaker's name",
                 fix="use letters, digits, '_', '-' and '.', for example --speaker ozzy",
@@ -99,7 +98,7 @@ class SystemFolder:
 def resolve_checkpoint(path: Path) -> Path:
     """The checkpoint folder meant by `path`.
 
-    The LeWM guide writes `<output_dir>/checkpoints/best.pt`; ours is `<output_dir>/best_checkpoint`.
+    The LeWM guide writes `<output>/checkpoints/best.pt`; ours is `<output>/best_checkpoint`.
 
     Raises:
         UserError: if there is no checkpoint at `path`
@@ -114,3 +113,9 @@ def resolve_checkpoint(path: Path) -> Path:
     raise UserError(
         "no checkpoint here", where=path, fix="train one: python tools/lewm_train.py --speaker NAME"
     )
+
+
+def _is_safe_name(name: str) -> bool:
+    """Letters, marks and digits of any script, and `_-. ` between them."""
+    inner = all(c in "_-. " or unicodedata.category(c)[0] in "LMN" for c in name)
+    return inner and name[:1] not in {"", "-", ".", " "} and name[-1] != " " and ".." not in name
