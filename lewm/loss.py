@@ -153,7 +153,8 @@ class MultiResolutionSpectralLoss(nn.Module):
     Training sees no waveform, so each mel band's course over time is the signal. Per size n (Hann
     window, hop n / 4, zeros beyond the clip) with magnitudes X of the prediction and Y of the
     target: ||Y - X||_F / ||Y||_F + mean |log X - log Y|, both per clip, then the mean over sizes
-    and over clips weighted by their frames. Blur in time is loud here and quiet in an L1.
+    and over clips weighted by their frames. Sizes longer than a clip are left out for it, but
+    never the smallest. Blur in time is loud here and quiet in an L1.
     """
 
     def __init__(self, fft_sizes: Sequence[int] = (64, 128, 256)):
@@ -166,10 +167,14 @@ class MultiResolutionSpectralLoss(nn.Module):
         predicted = predicted.masked_fill(padding, 0).float()
         target = target.masked_fill(padding, 0).float()
         lengths = mask.sum(1)  # (B,)
-        per_clip = torch.stack(
-            [self._one_size(predicted, target, lengths, n) for n in self.fft_sizes]
-        ).mean(0)  # (B,)
-        return (per_clip * lengths).sum() / _count(mask)
+        total, n_sizes = torch.zeros_like(lengths, dtype=torch.float32), torch.zeros_like(lengths)
+        for n_fft in self.fft_sizes:
+            if n_fft > mask.shape[1] and n_fft > min(self.fft_sizes):
+                continue
+            fits = (lengths >= n_fft) | (n_fft == min(self.fft_sizes))  # (B,)
+            distance = self._one_size(predicted, target, lengths, n_fft)
+            total, n_sizes = total + distance.masked_fill(~fits, 0), n_sizes + fits
+        return (total / n_sizes * lengths).sum() / _count(mask)
 
     def _one_size(self, predicted: Tensor, target: Tensor, lengths: Tensor, n_fft: int) -> Tensor:
         """Convergence + log-magnitude distance of each clip: (B,)"""
@@ -196,7 +201,8 @@ def _magnitudes(mel: Tensor, n_fft: int, hop: int) -> Tensor:
         pad_mode="constant",
         return_complex=True,
     )  # (B * M, F, J)
-    return spectrum.abs().clamp(min=MAGNITUDE_FLOOR).unflatten(0, mel.shape[:2])
+    power = spectrum.real.square() + spectrum.imag.square()
+    return power.clamp(min=MAGNITUDE_FLOOR**2).sqrt().unflatten(0, mel.shape[:2])
 
 
 def _row_mean(x: Tensor, mask: Tensor) -> Tensor:

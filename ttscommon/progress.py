@@ -81,7 +81,7 @@ class Monitor:
             file.write(json.dumps(record) + "\n")
 
     def image(self, name: str, step: int, values: np.ndarray) -> None:
-        """Record a matrix (H, W), such as a mel or an alignment, in colours, row 0 at the bottom."""
+        """Record a matrix (H, W), in colours, with row 0 at the bottom."""
         if not self.active:
             return
         low, high = float(values.min()), float(values.max())
