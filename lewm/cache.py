@@ -77,7 +77,7 @@ class DecodeState:
 
     def place(self, rotary: Rotary) -> Place:
         """Where the coming step reads and writes."""
-        table = rotary.table(self.max_length, self.lengths.device)
+        table = rotary.table(self.max_length, self.lengths.device)[:, :, :, None]
         if self.position is not None:
             rotations = table.narrow(0, self.position, 1)
             return Place(self.position, self.position + 1, rotations, None)

@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lewm.layers import DecoderBlock, KeysValues, attend, rotate
+from lewm.layers import DecoderBlock, KeysValues, attend
 
 
 class StepWeights(NamedTuple):
     """A block's parameters as a step uses them; views, so they follow the block's training.
 
-    Norms are (shape, weight, bias, eps); matrices are transposed, (in, out), with the bias first
-    where there is one.
+    Norms are (shape, weight, bias, eps). Matrices are transposed, (in, out), and stand behind their
+    bias (1, out) where there is one: a bias of two dimensions spares each product an expansion.
     """
 
     n_heads: int
@@ -43,7 +43,7 @@ class StepWeights(NamedTuple):
             return layer.normalized_shape, layer.weight, layer.bias, layer.eps
 
         def biased(layer: torch.nn.Linear) -> tuple[Tensor, Tensor]:
-            return layer.bias, layer.weight.t()
+            return layer.bias[None], layer.weight.t()
 
         return cls(
             n_heads=block.attention.n_heads,
@@ -65,7 +65,7 @@ class Place(NamedTuple):
     Attributes:
         column: the column all rows write to, or (rows, columns) (B,) each where they differ
         n_columns: how many columns are attended to
-        rotations: (1, 3, 1, d/2), or (B, 3, 1, d/2) where rows differ
+        rotations: (1, 3, 1, 1, d/2), or (B, 3, 1, 1, d/2) where rows differ; complex
         mask: (B, 1, 1, n_columns) bool where rows differ
     """
 
@@ -95,9 +95,10 @@ def step_block(
         (B, D) and the cross-attention weights (B, H, 1, L) or None
     """
     w, n_rows, n_heads = weights, len(x), weights.n_heads
-    qkv = torch.addmm(w.qkv[0], F.layer_norm(x, *w.attention_norm), w.qkv[1])
-    turned = rotate(qkv.view(n_rows, 3, n_heads, -1), place.rotations)
-    turned = turned.view(n_rows, 3, n_heads, 1, -1)
+    qkv = torch.addmm(w.qkv[0], torch.layer_norm(x, *w.attention_norm), w.qkv[1])
+    # As in `layers.rotate`; pairs of floats read as complex numbers need no other view of them.
+    pairs = qkv.float().view(torch.complex64).view(n_rows, 3, n_heads, 1, -1)
+    turned = (pairs * place.rotations).view(torch.float32).to(x.dtype)  # (B, 3, H, 1, d)
     if isinstance(place.column, int):
         cache.narrow(3, place.column, 1).copy_(turned.narrow(1, 1, 2))
     else:
@@ -108,7 +109,7 @@ def step_block(
     out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=place.mask)
     x = torch.addmm(x, out.view(n_rows, -1), w.attention_out)
 
-    queries = torch.addmm(w.query[0], F.layer_norm(x, *w.cross_norm), w.query[1])
+    queries = torch.addmm(w.query[0], torch.layer_norm(x, *w.cross_norm), w.query[1])
     queries = queries.view(n_rows, n_heads, 1, -1)
     attention = None
     if need_attention:
@@ -117,5 +118,5 @@ def step_block(
         out = F.scaled_dot_product_attention(queries, *text, attn_mask=text_mask)
     x = torch.addmm(x, out.view(n_rows, -1), w.cross_out)
 
-    wide = torch.addmm(w.widen[0], F.layer_norm(x, *w.ff_norm), w.widen[1])
+    wide = torch.addmm(w.widen[0], torch.layer_norm(x, *w.ff_norm), w.widen[1])
     return torch.addmm(x, F.silu(wide), w.narrow), attention
