@@ -27,7 +27,7 @@ from tqdm import tqdm
 from lewm.clip_shards import PartClips, Skip, finished_parts, outcome, publish, write_parts
 from lewm.config import PreprocessConfig
 from lewm.features import FEATURES_FILE, Features
-from lewm.recordings import NO_TRANSCRIPT, Part, cut, divide, find_recordings
+from lewm.recordings import NO_TRANSCRIPT, UNCUTTABLE, Part, cut, divide, find_recordings
 from ttscommon.config import differences, to_dict
 from ttscommon.errors import UserError
 from ttscommon.files import read_json, require_free_disk
@@ -283,9 +283,9 @@ def _refuse_other_settings(folder: Path, config: PreprocessConfig) -> None:
 def _refuse_if_mostly_bad(n_good: int, skipped: Sequence[Skip], place: _Place) -> None:
     """More than half unusable is a mistake in the data, not a few bad files.
 
-    Recordings left out because the person turned transcription off don't count as bad.
+    What lies in the settings or in the way somebody speaks doesn't count as bad.
     """
-    bad = [skip for skip in skipped if NO_TRANSCRIPT not in skip[1]]
+    bad = [why for _, why in skipped if NO_TRANSCRIPT not in why and why != UNCUTTABLE]
     if n_good and len(bad) <= MAX_BAD_SHARE * (n_good + len(bad)):
         return
     why, count = Counter(why for _, why in skipped).most_common(1)[0]

@@ -26,7 +26,7 @@ from ttscommon.audio import (
 )
 from ttscommon.errors import UserError
 from ttscommon.manifest import match_transcripts, read_transcripts
-from ttscommon.segment import Span, longest_silence, segment, speech_spans
+from ttscommon.segment import Span, join_spans, longest_silence, speech_spans
 from ttscommon.transcribe import Transcriber
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ SEARCH_SECONDS = 15.0
 SHORTEST_SPEECH = 0.3  # seconds
 # Every clip begins and ends alike, as in the measured recipe (docs/lewm.md).
 LEAD, TAIL = 0.04, 0.08  # seconds
-NO_TRANSCRIPT = "no transcript, and transcription is off"
+NO_TRANSCRIPT = "no transcript, and no transcription"
+UNCUTTABLE = "speech without silences where the length of a clip asks for them"
 
 
 @dataclass(frozen=True)
@@ -168,13 +169,17 @@ def cut(
     if transcriber is None:
         is_long = "" if fits else f"longer than {config.max_seconds:g} s, so it must be cut; "
         return [], [(part.name, is_long + NO_TRANSCRIPT)]
-    pieces = [whole] if fits else _pieces(audio, sample_rate, config, is_torn)
-    pieces = [piece for piece in pieces if _has_speech(piece.audio, sample_rate)]
-    if not pieces:
-        wanted = f"of {config.min_seconds:g} to {config.max_seconds:g} s between silences"
-        return [], [(part.name, "no speech" if fits else f"no speech {wanted}")]
+    if fits and not _has_speech(whole.audio, sample_rate):
+        return [], [(part.name, "no speech in it")]
+    pieces, lost = ([whole], []) if fits else _pieces(audio, sample_rate, config, is_torn)
     heard = [transcriber.text(piece.audio, sample_rate, config.language) for piece in pieces]
-    return _with_text(pieces, heard, offset, part)
+    cuts, skipped = _with_text(pieces, heard, offset, part)
+    if not pieces and not lost:
+        skipped.append((part.name, "no speech in it"))
+    if lost:
+        seconds, first = sum(span.duration for span in lost), offset + lost[0].start
+        skipped.append((f"{seconds:.1f} s of {part.name}, first at {first:.1f} s", UNCUTTABLE))
+    return cuts, skipped
 
 
 def _with_text(
@@ -198,21 +203,25 @@ def _with_text(
 
 def _pieces(
     audio: Audio, sample_rate: int, config: PreprocessConfig, is_torn: tuple[bool, bool]
-) -> list[Cut]:
+) -> tuple[list[Cut], list[Span]]:
+    """The clips in a long recording, and the speech that is in none of them."""
     total = len(audio) / sample_rate
+    speech = speech_spans(audio, sample_rate)
+    whole_words = [
+        span
+        for span in speech
+        if not (is_torn[0] and span.start == 0) and not (is_torn[1] and span.end >= total)
+    ]
     low, high = config.min_seconds, config.max_seconds
-    spans = segment(audio, sample_rate, min_seconds=low, max_seconds=high)
-    if is_torn[0]:
-        spans = [span for span in spans if span.start > 0]
-    if is_torn[1]:
-        spans = [span for span in spans if span.end < total]
-    tidied = []
-    for span in spans:
+    pieces = []
+    kept = join_spans(whole_words, total, min_seconds=low, max_seconds=high)
+    for span in kept:
         piece = audio[round(span.start * sample_rate) : round(span.end * sample_rate)]
         tidy = _tidy(piece, sample_rate, config)
         if tidy is not None:
-            tidied.append(Cut(tidy.audio, "", span.start + tidy.start, is_piece=True))
-    return tidied
+            pieces.append(Cut(tidy.audio, "", span.start + tidy.start, is_piece=True))
+    lost = [span for span in speech if not any(k.start <= span.start < k.end for k in kept)]
+    return pieces, lost
 
 
 def _tidy(audio: Audio, sample_rate: int, config: PreprocessConfig) -> Cut | None:

@@ -59,7 +59,8 @@ def segment(
     `min_seconds`.
     """
     spans = speech_spans(audio, sample_rate)
-    return _best_pieces(spans, len(audio) / sample_rate, min_seconds, max_seconds)
+    total = len(audio) / sample_rate
+    return join_spans(spans, total, min_seconds=min_seconds, max_seconds=max_seconds)
 
 
 def longest_silence(audio: NDArray[np.float32], sample_rate: int) -> float | None:
@@ -72,10 +73,14 @@ def longest_silence(audio: NDArray[np.float32], sample_rate: int) -> float | Non
     return (start + end) / 2 if end - start >= SHORTEST_SILENCE else None
 
 
-def _best_pieces(
-    spans: Sequence[Span], total: float, shortest: float, longest: float
+def join_spans(
+    spans: Sequence[Span], total: float, *, min_seconds: float, max_seconds: float
 ) -> list[Span]:
-    """Dynamic programming over the spans: `score[i]` is the best for the first i of them."""
+    """The clips that `segment` makes of stretches of speech in `total` seconds of sound.
+
+    Each clip starts and ends up to EDGE seconds, or half the silence, outside its speech.
+    """
+    # Dynamic programming: score[i] is the best for the first i spans, back[i] how it came about.
     starts = [0.0, *(span.end for span in spans)]  # where the silence before span i begins
     ends = [*(span.start for span in spans), total]  # where the silence before span i ends
     gaps = [end - start for start, end in zip(starts, ends, strict=True)]
@@ -86,11 +91,11 @@ def _best_pieces(
             if first < last and gaps[first + 1] > LONGEST_PAUSE:
                 break
             piece = _padded(spans[first], spans[last], gaps[first], gaps[last + 1])
-            if piece.duration > longest:
+            if piece.duration > max_seconds:
                 break
             cut = CUT_COST / max(gaps[first], 1e-3) if first else 0.0
             value = score[first] + piece.duration - cut
-            if piece.duration >= shortest and value > best:
+            if piece.duration >= min_seconds and value > best:
                 best, origin = value, first
         score.append(best)
         back.append(origin)
