@@ -214,7 +214,7 @@ def _pieces(
     ]
     low, high = config.min_seconds, config.max_seconds
     pieces = []
-    kept = join_spans(whole_words, total, min_seconds=low, max_seconds=high)
+    kept = join_spans(audio, sample_rate, whole_words, min_seconds=low, max_seconds=high)
     for span in kept:
         piece = audio[round(span.start * sample_rate) : round(span.end * sample_rate)]
         tidy = _tidy(piece, sample_rate, config)
