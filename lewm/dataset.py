@@ -97,7 +97,8 @@ class MelTable:
 
     def __init__(self, store: FeatureStore, placement: str, device_name: str = "auto"):
         self.store, self.device_name = store, device_name
-        self.device = device = processes(device_name).device
+        device = processes(device_name).device or torch.device("cpu")
+        self.device = device
         self.n_frames = np.asarray(store.n_frames)
         self._offsets = np.concatenate([[0], np.cumsum(self.n_frames)])
         self._flat: Tensor | None = None

@@ -7,7 +7,7 @@ import math
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 Schedule = Literal["constant", "linear", "cosine", "one_cycle"]
@@ -50,8 +50,8 @@ class Average:
     def update(self, module: nn.Module, step: int) -> None:
         """Take in the weights after training step `step` (1, 2, ...)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        own = [p for p in self.module.parameters() if p.requires_grad]
-        new = [p for p in module.parameters() if p.requires_grad]
+        own: list[Tensor] = [p for p in self.module.parameters() if p.requires_grad]
+        new: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
         get_ema_multi_avg_fn(decay)(own, new, torch.tensor(step))
         for mine, other in zip(self.module.buffers(), module.buffers(), strict=True):
             mine.copy_(other)
