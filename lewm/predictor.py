@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ class JEPAPredictor(nn.Module):
         rotations = self.rotary.span(0, x.shape[1], x.device)
         cross_mask = text_mask[:, None, None, :]
         attention = []
-        for block in self.blocks:
+        for block in self._layers():
             x, weights = block(
                 x,
                 rotations,
@@ -90,9 +91,9 @@ class JEPAPredictor(nn.Module):
         head_dim = text.shape[-1] // self.n_heads
         shape = (len(text), 2, self.n_heads, max_length, head_dim)
         return DecodeState(
-            weights=[StepWeights.of(block) for block in self.blocks],
-            caches=[text.new_zeros(shape) for _ in self.blocks],
-            text=[_contiguous(block.cross.project(text)) for block in self.blocks],
+            weights=[StepWeights.of(block) for block in self._layers()],
+            caches=[text.new_zeros(shape) for _ in self._layers()],
+            text=[_contiguous(block.cross.project(text)) for block in self._layers()],
             text_mask=text_mask,
             lengths=torch.zeros(len(text), dtype=torch.long, device=text.device),
             static=static,
@@ -117,7 +118,7 @@ class JEPAPredictor(nn.Module):
             raise ValueError(f"a prompt of {n} latents, but room for {state.max_length}")
         x = self._shifted(latents)
         rotations = self.rotary.span(0, n, x.device)
-        for layer, block in enumerate(self.blocks):
+        for layer, block in enumerate(self._layers()):
             x, _ = block(
                 x,
                 rotations,
@@ -159,6 +160,9 @@ class JEPAPredictor(nn.Module):
             attention.append(attended)
         state.advance()
         return self._prediction(x.unsqueeze(1), attention if need_attention else None)
+
+    def _layers(self) -> Iterable[DecoderBlock]:
+        return cast(Iterable[DecoderBlock], self.blocks)
 
     def _shifted(self, latents: Tensor) -> Tensor:
         """Inputs u_t of latents (B, T, C): (B, T, D)"""

@@ -1,9 +1,9 @@
 """One frame through one decoder block, written for few operations.
 
-At a single frame the arithmetic is nothing: a step costs what it takes to read the weights once and
-to make the calls. So this repeats `layers.DecoderBlock.forward` with queries, keys and values turned
-and stored together, residuals added inside the matrix products, and no module in between; a test
-holds the two equal.
+At a single frame the arithmetic is nothing: a step costs what it takes to read the weights once
+and to make the calls. So this repeats `layers.DecoderBlock.forward` with queries, keys and values
+turned and stored together, residuals added inside the matrix products, and no module in between; a
+test holds the two equal.
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ def phonemes(text: str, language: str) -> str:
         UserError: if espeak-ng isn't installed, doesn't know the language or says nothing
     """
     # "[[" would start espeak-ng's own phoneme notation.
-    pieces = _CLAUSE_MARK.split(text.replace("[", " ").replace("]", " "))
+    text = text.replace("[", " ").replace("]", " ")
+    pieces = [" ".join(piece.split()) for piece in _CLAUSE_MARK.split(text)]
     clauses = [(piece, mark) for piece, mark in zip(pieces[::2], [*pieces[1::2], ""], strict=True)]
     spoken = [piece for piece, _ in clauses if _has_sound(piece)]
     # espeak-ng drops punctuation and starts a line per clause, so clauses go in one by one; where
@@ -103,10 +104,23 @@ def split_text(text: str, max_bytes: int, language: str) -> list[str]:
     if max_bytes < 4:
         raise ValueError(f"max_bytes {max_bytes} can't hold every character")
     text = clean(text)
-    sentences = sentencex.segment(language.split("-")[0] or "en", text)
-    if "".join(sentences).split() != text.split():
-        sentences = [text]
-    return [piece for s in sentences if s.strip() for piece in _fit(s.strip(), max_bytes)]
+    pieces = (_fit(sentence, max_bytes) for sentence in _sentences(text, language))
+    return [piece for fitting in pieces for piece in fitting]
+
+
+def _sentences(text: str, language: str) -> list[str]:
+    """The sentences of a clean text, cut between words only."""
+    sentences: list[str] = []
+    is_whole = False
+    for found in sentencex.segment(language.split("-")[0] or "en", text):  # pyright: ignore
+        if sentences and not is_whole:
+            sentences[-1] += found  # "a?b" was taken for two sentences
+        else:
+            sentences.append(found)
+        is_whole = sentences[-1].endswith((" ", "。", "！", "？"))
+    if "".join(sentences) != text:
+        return [text]
+    return [sentence.strip() for sentence in sentences]
 
 
 def _fit(text: str, max_bytes: int) -> list[str]:

@@ -137,6 +137,7 @@ def _match_rows(
 ) -> list[str]:
     """Replace a table of `old` names by one of `new` names, in place; say what happened."""
     key, bias = f"text_encoder.{table}.weight", "text_encoder.norm.bias"
+    old, new = (names if len(names) > 1 else () for names in (old, new))  # one name: no table
     rows = tensors.pop(key, torch.zeros(0, width))
     if len(rows) != len(old):
         raise UserError(f"{len(rows)} rows for {len(old)} {table}", fix="take another checkpoint")
@@ -150,7 +151,7 @@ def _match_rows(
     dropped = [name for name in old if name not in new]
     lines = []
     if added:
-        source = f"the mean of {', '.join(old)}" if old else "nothing"
+        source = f"the mean of {', '.join(old)}" if old else "the base's own voice"
         lines.append(f"{table}: {', '.join(added)} starts from {source}")
     if dropped:
         lines.append(f"{table}: {', '.join(dropped)} left out")
