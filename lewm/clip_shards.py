@@ -16,6 +16,7 @@ from lewm.features import (
     MANIFEST_FILE,
     Features,
     describe,
+    open_shard,
     read_header,
     read_shard,
     write_shard,
@@ -73,11 +74,12 @@ def finished_parts(folder: Path) -> dict[str, Callable[[], PartClips]]:
     finished: dict[str, Callable[[], PartClips]] = {}
     for path in sorted(folder.glob(SHARDS)):
         try:
-            parts = read_header(path)["notes"].get("parts", [])
+            open_shard(path)
         except UserError as error:
             log.warning("%s %s: its clips are made again", error.what, path)
-            path.unlink()
+            path.unlink(missing_ok=True)
             continue
+        parts = read_header(path)["notes"].get("parts", [])
         start = 0
         for part in parts:
             finished[part["key"]] = _Reader(path, start, part)

@@ -29,6 +29,7 @@ SHARD_FORMAT, FEATURES_FORMAT, VERSION = "lewm.shard", "lewm.features", 1
 FEATURES_FILE, MANIFEST_FILE = "features.json", "manifest.jsonl"
 # Measured on 17 h of speech (docs/lewm.md): below this a log-mel holds only noise and silence.
 MEL_CLAMP = -9.5
+AGAIN = "prepare the features again: python tools/lewm_preprocess.py --speaker NAME"
 ROWS_PER_BATCH = 32  # Arrow record batch; a reader maps the file and finds rows by batch
 _HEADER = b"lewm"
 _SCHEMA = pa.schema(
@@ -82,7 +83,7 @@ def write_shard(
         "sums": _sums(clips),
         "n_clips": len(clips),
         "n_frames": sum(clip.mel.shape[1] for clip in clips),
-        "content": _content_hash(clips),
+        "fingerprints": [_fingerprint(clip) for clip in clips],
         "notes": notes or {},
     }
     schema = _SCHEMA.with_metadata({_HEADER: json.dumps(header, sort_keys=True).encode()})
@@ -99,26 +100,39 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises:
         UserError: if the file is missing, cut short or not a shard of this version
     """
-    fix = "prepare the features again: python tools/lewm_preprocess.py --speaker NAME"
     try:
         with pa.memory_map(str(path)) as file:
             metadata = pa.ipc.open_stream(file).schema.metadata or {}
         header = json.loads(metadata[_HEADER])
     except FileNotFoundError as error:
-        raise UserError("a feature file is missing", where=path, fix=fix) from error
+        raise UserError("a feature file is missing", where=path, fix=AGAIN) from error
     except (pa.ArrowInvalid, OSError, KeyError, json.JSONDecodeError) as error:
-        raise UserError("broken feature file", where=path, fix=fix) from error
+        raise UserError("broken feature file", where=path, fix=AGAIN) from error
     if (header.get("format"), header.get("version")) != (SHARD_FORMAT, VERSION):
-        raise UserError("not a feature file of this version", where=path, fix=fix)
+        raise UserError("not a feature file of this version", where=path, fix=AGAIN)
     return header
+
+
+def open_shard(path: Path) -> Dataset:
+    """A shard, mapped into memory, with columns named as the fields of `Features`.
+
+    Raises:
+        UserError: if the file is missing, cut short or not a shard of this version
+    """
+    n_clips = read_header(path)["n_clips"]
+    try:
+        table = Dataset.from_file(str(path))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError("broken feature file", where=path, fix=AGAIN) from error
+    if len(table) != n_clips:
+        raise UserError(f"{len(table)} clips instead of {n_clips}", where=path, fix=AGAIN)
+    return table
 
 
 def read_shard(path: Path, start: int = 0, end: int | None = None) -> list[Features]:
     """The clips [start, end) of one shard."""
     n_mels = read_header(path)["recipe"]["n_mels"]
-    rows = Dataset.from_file(str(path)).select_columns([f.name for f in fields(Features)])[
-        start:end
-    ]
+    rows = open_shard(path).select_columns([f.name for f in fields(Features)])[start:end]
     return [
         Features(**{**row, "mel": _mel_of(row["mel"], n_mels)})
         for row in (
@@ -141,7 +155,7 @@ def describe(shards: Sequence[Path], config: dict[str, Any]) -> dict[str, Any]:
     count, total, squares = np.sum([header["sums"] for header in headers], axis=0)
     mean = total / max(count, 1)
     n_frames = sum(header["n_frames"] for header in headers)
-    tables = [Dataset.from_file(str(path)) for path in shards]
+    tables = [open_shard(path) for path in shards]
     return {
         "format": FEATURES_FORMAT,
         "version": VERSION,
@@ -155,7 +169,7 @@ def describe(shards: Sequence[Path], config: dict[str, Any]) -> dict[str, Any]:
         "speakers": sorted({name for table in tables for name in table.unique("speaker")}),
         "languages": sorted({name for table in tables for name in table.unique("language")}),
         "shards": [path.name for path in shards],
-        "fingerprint": _digest(*(header["content"] for header in headers)),
+        "fingerprint": _digest(*(one for header in headers for one in header["fingerprints"])),
         "config": config,
     }
 
@@ -242,17 +256,15 @@ class FeatureStore:
         return self._column("language").to_pylist()
 
     def __getstate__(self) -> dict[str, Any]:
-        mapped = ("_table", "_mels", "_first_rows")
-        return {name: value for name, value in self.__dict__.items() if name not in mapped}
+        names = ("folders", "recipe", "mel_clamp", "mel_mean", "mel_std", "fingerprint", "_paths")
+        return {name: self.__dict__[name] for name in names}  # the rest is read from the files
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
 
     def _open(self) -> None:
-        for path in self._paths:
-            read_header(path)
-        self._table = concatenate_datasets([Dataset.from_file(str(path)) for path in self._paths])
+        self._table = concatenate_datasets([open_shard(path) for path in self._paths])
         self._mels = self._column("mel").chunks
         self._first_rows = np.cumsum([0, *(len(chunk) for chunk in self._mels)])
 
@@ -302,12 +314,10 @@ def _sums(clips: Sequence[Features]) -> list[float]:
     return sums.tolist()
 
 
-def _content_hash(clips: Sequence[Features]) -> str:
-    digest = hashlib.sha256()
-    for clip in clips:
-        digest.update(repr((clip.id, clip.text, clip.speaker, clip.language)).encode())
-        digest.update(_frames(clip).tobytes())
-    return digest.hexdigest()
+def _fingerprint(clip: Features) -> str:
+    """12 hexadecimal digits that change with the clip's mel, text or origin."""
+    names = repr((clip.id, clip.text, clip.speaker, clip.language, clip.recording))
+    return hashlib.sha256(names.encode() + _frames(clip).tobytes()).hexdigest()[:12]
 
 
 def _digest(*parts: str) -> str:
