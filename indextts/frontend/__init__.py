@@ -1,0 +1,1 @@
+"""From files and text to what the networks read."""

@@ -1,0 +1,59 @@
+"""What the original program computed with small random weights, and the official key list."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+FOLDER = Path(__file__).parents[1] / "golden" / "indextts2"
+KEYS = Path(__file__).parents[2] / "indextts" / "keys" / "acoustic.json"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs and results by name, the settings, and weights by prefix."""
+
+    tensors: dict[str, Tensor]
+    settings: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def weights(self, prefix: str = "sd.") -> dict[str, Tensor]:
+        return {
+            key.removeprefix(prefix): value.clone()
+            for key, value in self.tensors.items()
+            if key.startswith(prefix)
+        }
+
+
+@functools.cache
+def golden(name: str) -> Golden:
+    settings = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return Golden(load_file(FOLDER / f"{name}.safetensors"), settings)
+
+
+def official_keys(file: str) -> dict[str, tuple[list[int], str]]:
+    """Shape and dtype of every tensor in a file of the official checkpoint."""
+    keys = json.loads(KEYS.read_text(encoding="utf-8"))[file]
+    return {key: (shape, dtype) for key, (shape, dtype) in keys.items()}
+
+
+def keys_of(module: nn.Module) -> dict[str, tuple[list[int], str]]:
+    """Shape and dtype of every tensor that `module` would write."""
+    return {
+        key: (list(value.shape), str(value.dtype).removeprefix("torch."))
+        for key, value in module.state_dict().items()
+    }
+
+
+def furthest(one: Tensor, other: Tensor) -> float:
+    """Largest absolute difference of two tensors of one shape."""
+    assert one.shape == other.shape
+    return float((one - other).abs().max())
