@@ -147,48 +147,45 @@ class _Batch:
     def run(self, model: LeWMTTS, settings: GenerationSettings) -> _Batch | None:
         """Go on until enough rows are done, hand out the frames, return the rows that are left."""
         enough = max(1, len(self.rows) // SHARE_TO_LEAVE)
-        ages = torch.tensor([row.n_frames for row in self.rows])
-        maxima = torch.tensor([row.maximum for row in self.rows])
-        ends = torch.zeros(len(self.rows), dtype=torch.long)  # 0 until the row is done
-        stopped = torch.zeros(len(self.rows), dtype=torch.bool)
+        ends = [0] * len(self.rows)  # 0 until the row is done
+        stopped = [False] * len(self.rows)
         frames: list[Tensor] = []
-        while int(ends.count_nonzero()) < enough:
-            latent, stop_logits = self._step(model, ages, settings)
+        while (n_done := len(ends) - ends.count(0)) < enough:
+            if n_done and self.state.is_full:
+                break  # a row at its maximum can't wait for company
+            latent, stop_logits = self._step(model, len(frames), settings)
             frames.append(latent)
-            ages += 1
-            stops = (stop_logits > settings.stop_logit) & (ages >= settings.min_frames)
-            newly = (stops | (ages >= maxima)) & (ends == 0)
-            ends[newly] = len(frames)
-            stopped |= newly & stops
+            for b, (row, stop_logit) in enumerate(zip(self.rows, stop_logits, strict=True)):
+                n = row.n_frames + len(frames)
+                stops = stop_logit > settings.stop_logit and n >= settings.min_frames
+                if not ends[b] and (stops or n >= row.maximum):
+                    ends[b], stopped[b] = len(frames), stops
         return self._leave(torch.stack(frames, 1), ends, stopped)
 
     def _step(
-        self, model: LeWMTTS, ages: Tensor, settings: GenerationSettings
-    ) -> tuple[Tensor, Tensor]:
-        """The next latents (B, C), and the stop logits (B,) on the host."""
+        self, model: LeWMTTS, n_new: int, settings: GenerationSettings
+    ) -> tuple[Tensor, list[float]]:
+        """The next latents (B, C) and stop logits; each row has `n_new` frames not yet its own."""
         said = model.predictor.step(self.previous, self.state)
-        noise = None
-        if self.rows[0].noise is not None:
-            noise = self._noise(ages).to(self.previous)
+        noise = self._noise(n_new)
         self.previous = model.predictor.head.sample(said.hidden[:, 0], noise, settings.temperature)
-        return self.previous, said.stop_logits[:, 0].float().cpu()
+        return self.previous, said.stop_logits[:, 0].tolist()
 
-    def _noise(self, ages: Tensor) -> Tensor:
+    def _noise(self, n_new: int) -> Tensor | None:
         """(B, C); a row that is done but hasn't left yet takes its last noise again."""
-        rows = [row.noise for row in self.rows if row.noise is not None]
-        return torch.stack(
-            [n[min(a, len(n) - 1)] for n, a in zip(rows, ages.tolist(), strict=True)]
-        )
+        noises = [
+            row.noise[min(row.n_frames + n_new, row.maximum - 1)]
+            for row in self.rows
+            if row.noise is not None
+        ]
+        return torch.stack(noises).to(self.previous) if noises else None
 
-    def _leave(self, frames: Tensor, ends: Tensor, stopped: Tensor) -> _Batch | None:
-        """frames: (B, n, C); ends: (B,) 0 for rows that go on."""
-        for row, own, end, is_stopped in zip(
-            self.rows, frames, ends.tolist(), stopped.tolist(), strict=True
-        ):
+    def _leave(self, frames: Tensor, ends: list[int], stopped: list[bool]) -> _Batch | None:
+        """Hand the frames (B, n, C) to their rows; go on without the rows that ended."""
+        left = [b for b, end in enumerate(ends) if not end]
+        for row, own, end, is_stopped in zip(self.rows, frames, ends, stopped, strict=True):
             row.take(own[: end or len(own)], ran_away=end > 0 and not is_stopped)
-        left = (ends == 0).nonzero()[:, 0]
-        if not len(left):
+        if not left:
             return None
-        keep = left.to(self.previous.device)
-        rows = [self.rows[b] for b in left.tolist()]
-        return _Batch(rows, self.state.select(keep), self.previous[keep])
+        keep = torch.tensor(left, device=self.previous.device)
+        return _Batch([self.rows[b] for b in left], self.state.select(keep), self.previous[keep])

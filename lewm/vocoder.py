@@ -61,8 +61,9 @@ def load_vocoder(spec: str, recipe: MelRecipe, device: str | torch.device = "cpu
 class GriffinLim:
     """Fast Griffin-Lim (Perraudin, Balazs and Sondergaard, 2013) on a pseudo-inverted mel.
 
-    32 iterations with momentum 0.99 measured PESQ 3.65 to 3.81 on copies of two clean voices, and
-    inverting the filter bank by non-negative least squares instead wasn't better in both.
+    With 32 iterations and momentum 0.99 copies of two clean voices measured PESQ 3.65 and 3.81.
+    Starting from zero phase is as good as from random phase (PESQ 3.77 against 3.71 on 8 clips of
+    the sample speaker) and needs no seed.
     """
 
     def __init__(
@@ -95,26 +96,19 @@ class GriffinLim:
         # Reflect padding inside the STFT needs more than half a window of signal.
         shortest = self.recipe.n_fft // (2 * self.recipe.hop_length) + 2
         magnitude = nn.functional.pad(magnitude, (0, max(0, shortest - n_frames)))
-        clips = [self._one(clip) for clip in magnitude]
-        return torch.stack(clips)[:, : (n_frames - 1) * self.recipe.hop_length]
-
-    def _one(self, magnitude: Tensor) -> Tensor:
-        """(F, T) -> (S,), from a phase that depends on nothing but the shape."""
-        devices = [magnitude.device] if magnitude.is_cuda else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(0)
-            return torchaudio.functional.griffinlim(
-                magnitude,
-                self.window,
-                n_fft=self.recipe.n_fft,
-                hop_length=self.recipe.hop_length,
-                win_length=self.recipe.n_fft,
-                power=1.0,
-                n_iter=self.n_iterations,
-                momentum=self.momentum,
-                length=None,
-                rand_init=True,
-            )
+        audio = torchaudio.functional.griffinlim(
+            magnitude,
+            self.window,
+            n_fft=self.recipe.n_fft,
+            hop_length=self.recipe.hop_length,
+            win_length=self.recipe.n_fft,
+            power=1.0,
+            n_iter=self.n_iterations,
+            momentum=self.momentum,
+            length=None,
+            rand_init=False,
+        )
+        return audio[:, : (n_frames - 1) * self.recipe.hop_length]
 
 
 class VocosVocoder:

@@ -50,6 +50,14 @@ def test_rows_that_enter_a_running_batch_say_what_they_would_alone(model):
     assert_same(speak(model, settings=settings), one_by_one(model))
 
 
+def test_a_long_row_may_end_among_many_that_came_later():
+    model = random_voice()
+    texts = ["twenty bytes of text", *["no" * (2 + i % 3) for i in range(100)]]
+    settings = GenerationSettings(stop_threshold=1.0, batch_size=16)
+    spoken = speak(model, texts, settings)
+    assert_same(spoken[:3], one_by_one(model, settings, texts[:3]))
+
+
 def test_fixed_shapes_say_the_same(model):
     decoder = StaticDecoder(model)
     settings = GenerationSettings(stop_threshold=0.7, batch_size=3)
