@@ -1,0 +1,1 @@
+"""UnifiedVoice v2: from text, speaker and emotion to semantic codes."""
