@@ -96,7 +96,14 @@ class GriffinLim:
         # Reflect padding inside the STFT needs more than half a window of signal.
         shortest = self.recipe.n_fft // (2 * self.recipe.hop_length) + 2
         magnitude = nn.functional.pad(magnitude, (0, max(0, shortest - n_frames)))
-        audio = torchaudio.functional.griffinlim(
+        # One by one on a CPU, no slower there: in a batch its FFT rounds a clip differently.
+        groups = [magnitude] if magnitude.is_cuda else magnitude.split(1)
+        audio = torch.cat([self._invert(group) for group in groups])
+        return audio[:, : (n_frames - 1) * self.recipe.hop_length]
+
+    def _invert(self, magnitude: Tensor) -> Tensor:
+        """(B, F, T) -> (B, S)"""
+        return torchaudio.functional.griffinlim(
             magnitude,
             self.window,
             n_fft=self.recipe.n_fft,
@@ -108,7 +115,6 @@ class GriffinLim:
             length=None,
             rand_init=False,
         )
-        return audio[:, : (n_frames - 1) * self.recipe.hop_length]
 
 
 class VocosVocoder:
