@@ -119,4 +119,4 @@ def step_block(
     x = torch.addmm(x, out.view(n_rows, -1), w.cross_out)
 
     wide = torch.addmm(w.widen[0], torch.layer_norm(x, *w.ff_norm), w.widen[1])
-    return torch.addmm(x, F.silu(wide), w.narrow), attention
+    return torch.addmm(x, F.silu(wide, inplace=True), w.narrow), attention
