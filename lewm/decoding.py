@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lewm.model import DecodeState, LeWMTTS
+from ttscommon.errors import UserError
 
 SHARE_TO_LEAVE = 8  # finished rows leave once they are 1/8 of the batch: leaving copies the cache
 
@@ -40,6 +41,14 @@ class GenerationSettings:
     temperature: float = 0.6
     batch_size: int = 64
     keep_attention: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("min_frames", "max_frames", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be 1 or more, got {value}")
+        if self.max_ratio <= 0 or self.temperature < 0:
+            raise UserError("max_ratio must be above 0 and temperature 0 or more")
 
     @property
     def stop_logit(self) -> float:

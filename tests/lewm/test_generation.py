@@ -185,6 +185,12 @@ def test_an_empty_text_is_refused_before_anything_is_generated():
         speak(random_voice(), texts=["hello", " \n"])
 
 
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"min_frames": 0}, {"temperature": -1}])
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        GenerationSettings(**wrong)
+
+
 def test_no_request_gives_no_speech():
     assert generate(random_voice(), CheckpointInfo(), []) == []
 
