@@ -29,8 +29,6 @@ class AMPBlock(nn.Module):
         self.activations = nn.ModuleList(
             AntiAliased(n_channels, is_logarithmic=is_logarithmic) for _ in 2 * dilations
         )
-        margins = sum((d + 1) * (kernel_size - 1) // 2 for d in dilations)
-        self.reach = margins + len(self.activations) * AntiAliased.reach
 
     def forward(self, x: Tensor) -> Tensor:
         before, between = self.activations[::2], self.activations[1::2]
@@ -75,7 +73,7 @@ class BigVGAN(nn.Module):
         for stage, (up,) in enumerate(self.ups):
             x = up(x)
             blocks = self.resblocks[stage * n_blocks : (stage + 1) * n_blocks]
-            x = sum(block(x) for block in blocks) / n_blocks
+            x = torch.stack([block(x) for block in blocks]).mean(0)
         x = self.conv_post(self.activation_post(x))
         return x.tanh() if self.config.use_tanh_at_final else x.clamp(-1, 1)
 
@@ -110,14 +108,20 @@ class BigVGAN(nn.Module):
 
     def _context(self) -> int:
         """Counted from the samples back to the frames, rounded up at each stage."""
-        n_blocks = len(self.config.resblock_kernel_sizes)
+        config = self.config
+        blocks = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+        widest = max(_block_reach(kernel_size, dilations) for kernel_size, dilations in blocks)
+        ups = zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True)
         reach = 3 + AntiAliased.reach
-        for stage in reversed(range(len(self.ups))):
-            blocks = self.resblocks[stage * n_blocks : (stage + 1) * n_blocks]
-            reach += max(block.reach for block in blocks)
-            rate = self.config.upsample_rates[stage]
-            reach = -(-(reach + self.config.upsample_kernel_sizes[stage]) // rate)
+        for rate, size in reversed(list(ups)):
+            reach = -(-(reach + widest + size) // rate)
         return reach + 3
+
+
+def _block_reach(kernel_size: int, dilations: tuple[int, ...]) -> int:
+    """Samples on either side that an `AMPBlock` looks at."""
+    convolutions = sum((d + 1) * (kernel_size - 1) // 2 for d in dilations)
+    return convolutions + 2 * len(dilations) * AntiAliased.reach
 
 
 def _conv(n_channels: int, kernel_size: int, dilation: int) -> nn.Conv1d:
