@@ -140,7 +140,7 @@ class TrainConfig:
     )
     grad_accumulation: int = field(default=1, metadata={"help": "batches per optimizer step"})
     crop_frames: int = field(default=96, metadata={"help": "mel frames per crop in stage A"})
-    autoencoder_learning_rate: float = field(default=1.5e-3, metadata={"help": "peak, stage A"})
+    autoencoder_learning_rate: float = field(default=2e-3, metadata={"help": "peak, stage A"})
     learning_rate: float = field(default=2e-3, metadata={"help": "peak, stage B or joint"})
     warmup_steps: int = field(default=60, metadata={"help": "linear warm-up of stage B"})
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW weight decay"})
@@ -149,7 +149,9 @@ class TrainConfig:
     joint: bool = field(default=False, metadata={"help": "the guide's single graph, all losses"})
     kl_weight: float = field(default=5e-4, metadata={"help": "per dimension; ramped over 20 %%"})
     sigreg_weight: float = field(default=0.09, metadata={"help": "with regularizer sigreg"})
-    spectral_weight: float = field(default=0.5, metadata={"help": "multi-resolution spectral loss"})
+    spectral_weight: float = field(
+        default=0.05, metadata={"help": "multi-resolution spectral loss (the guide: 0.5)"}
+    )
     reconstruction_weight: float = field(default=1.0, metadata={"help": "L1 on the mel"})
     prediction_weight: float = field(default=1.0, metadata={"help": "next-latent prediction"})
     stop_weight: float = field(default=0.2, metadata={"help": "end-of-speech head"})

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 STOP_POSITIVE_WEIGHT = 8.0
 GUIDED_HEADS = 2
-MAGNITUDE_FLOOR = 1e-5
+# The guide's successor formula floors magnitudes at 1e-5; then bands that hardly move rule the loss
+# and get garbage (measured, docs/lewm.md). A magnitude of 1 is a ripple of a thirtieth of the
+# mel's standard deviation at the smallest size: quieter ones count as equal.
+MAGNITUDE_FLOOR = 1.0
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor, mask: Tensor) -> Tensor:
