@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,6 +31,7 @@ FEATURES_FILE, MANIFEST_FILE = "features.json", "manifest.jsonl"
 # Measured on 17 h of speech (docs/lewm.md): below this a log-mel holds only noise and silence.
 MEL_CLAMP = -9.5
 AGAIN = "prepare the features again: python tools/lewm_preprocess.py --speaker NAME"
+RESIDENT_BYTES = 128_000_000  # mels that may stay in memory before their pages are given back
 ROWS_PER_BATCH = 32  # Arrow record batch; a reader maps the file and finds rows by batch
 _HEADER = b"lewm"
 _SCHEMA = pa.schema(
@@ -265,17 +267,33 @@ class FeatureStore:
 
     def _open(self) -> None:
         self._table = concatenate_datasets([open_shard(path) for path in self._paths])
-        self._mels = self._column("mel").chunks
+        # Mels come from maps of our own, whose pages can be given back: a pass over all clips would
+        # otherwise leave every one of them resident.
+        self._maps = [_map(path) for path in self._paths]
+        tables = [pa.ipc.open_stream(pa.py_buffer(each)).read_all() for each in self._maps]
+        self._mels = [chunk for table in tables for chunk in table.column("mel").chunks]
+        self._n_bytes_read = 0
         self._first_rows = np.cumsum([0, *(len(chunk) for chunk in self._mels)])
 
     def _mel(self, row: int) -> NDArray[np.float16]:
         """A view of the mapped file; `Dataset.__getitem__` would copy, at a fourth of the speed."""
         chunk = int(np.searchsorted(self._first_rows, row, side="right")) - 1
         cell = self._mels[chunk][row - int(self._first_rows[chunk])]
-        return _mel_of(cell.as_buffer(), self.recipe.n_mels)
+        buffer = cell.as_buffer()
+        self._n_bytes_read += buffer.size
+        if self._n_bytes_read > RESIDENT_BYTES:
+            self._n_bytes_read = 0
+            for each in self._maps:
+                each.madvise(mmap.MADV_DONTNEED)  # a view still in use is read again from the file
+        return _mel_of(buffer, self.recipe.n_mels)
 
     def _column(self, name: str) -> pa.ChunkedArray:
         return self._table.data.column(name)
+
+
+def _map(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _read_features_file(folder: Path) -> dict[str, Any]:
