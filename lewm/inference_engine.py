@@ -23,6 +23,7 @@ from lewm.static_decoding import StaticDecoder
 from lewm.vocoder import load_vocoder
 from lewm.weights import CheckpointInfo
 from ttscommon.errors import UserError
+from ttscommon.machine import pick_device
 from ttscommon.seeds import seed_for
 from ttscommon.workspace import resolve_checkpoint
 
@@ -110,6 +111,12 @@ class Engine:
         self.clock = clock
         is_static = compile or self.device.type == "cuda"
         self._run = StaticDecoder(self.model, compile=compile).run if is_static else None
+
+    def voice(self, wanted: str | None, home: str | None) -> str | None:
+        """`wanted`, or else the speaker whose folder this is, if the checkpoint knows the name."""
+        if wanted is None and home in self.model.config.speakers:
+            return home
+        return wanted
 
     def synthesize(self, requests: Sequence[Request]) -> list[Speech]:
         """Speak every request, the sentences of all of them generated together.
@@ -232,23 +239,6 @@ class Engine:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def pick_device(device: str) -> torch.device:
-    """The device meant by "auto", "cpu", "cuda" or "cuda:1".
-
-    Raises:
-        UserError: if it isn't there
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"unknown device '{device}'", fix="use auto, cpu or cuda") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA GPU here", fix="--device cpu")
-    return chosen
 
 
 if __name__ == "__main__":

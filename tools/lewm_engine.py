@@ -26,7 +26,7 @@ def build_parser() -> Parser:
     data.add_argument("--speaker", help="folder name under training/")
     data.add_argument("--checkpoint", type=Path, help="checkpoint (default: the speaker's best)")
     data.add_argument("--text-file", type=Path, help="UTF-8 file with one text a line")
-    data.add_argument("--voice", help="row of the checkpoint's speaker table")
+    data.add_argument("--voice", help="voice of a checkpoint with several (default: --speaker)")
     data.add_argument("--language", help="row of its language table")
     data.add_argument("--seed", type=int, default=0, help="names the noise, head flow only")
     measure = parser.add_argument_group("benchmark")
@@ -102,7 +102,12 @@ def _speak(engine, args: argparse.Namespace, texts: list[str], paths: list[Path]
     from lewm.outputs import speak_to_files
 
     requests = [
-        Request(text=text, speaker=args.voice, language=args.language, seed=args.seed)
+        Request(
+            text=text,
+            speaker=engine.voice(args.voice, args.speaker),
+            language=args.language,
+            seed=args.seed,
+        )
         for text in texts
     ]
     start, seconds, n_runaways = time.perf_counter(), 0.0, 0

@@ -33,7 +33,7 @@ def build_parser() -> Parser:
                       default="synthesize", help="what to do")  # fmt: skip
     data.add_argument("--mel", type=Path, help="recording, or mel as .pt, .npy, .safetensors")
     voice = parser.add_argument_group("voice")
-    voice.add_argument("--voice", help="row of the checkpoint's speaker table")
+    voice.add_argument("--voice", help="voice of a checkpoint with several (default: --speaker)")
     voice.add_argument("--language", help="row of its language table")
     voice.add_argument("--prompt-audio", type=Path, help="clip to go on from")
     voice.add_argument("--prompt-text", help="what is said in it")
@@ -113,7 +113,7 @@ def _speak(engine, args: argparse.Namespace, texts: list[str], paths: list[Path]
     requests = [
         inference.Request(
             text=text,
-            speaker=args.voice,
+            speaker=engine.voice(args.voice, args.speaker),
             language=args.language,
             prompt_audio=prompt,
             prompt_text=args.prompt_text,

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import torch
 from accelerate import PartialState
 
 from ttscommon.errors import UserError
 
-DEVICES = ("auto", "cpu", "cuda")
+
+def pick_device(device: str) -> torch.device:
+    """The device meant by "auto", "cpu", "cuda" or "cuda:1".
+
+    Raises:
+        UserError: if it isn't there
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"unknown device '{device}'", fix="use auto, cpu or cuda") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA GPU here", fix="--device cpu")
+    return chosen
 
 
 def on_cpu(device: str) -> bool:
-    """Whether "auto", "cpu" or "cuda" means the CPU here.
+    """Whether `device` means the CPU here.
 
     Raises:
-        UserError: if a GPU is asked for and there is none
+        UserError: if it isn't there
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA GPU was found", fix="--device cpu, or check nvidia-smi")
-    return device == "cpu" or not torch.cuda.is_available()
+    return pick_device(device).type == "cpu"
 
 
-def processes(device: str = "auto", *, patience: timedelta | None = None) -> PartialState:
+def processes(device: str = "auto") -> PartialState:
     """This process among those that `accelerate launch` started (or the only one).
 
     accelerate joins CPU processes into a group only when told that the CPU is meant; without that
     each would believe to be alone.
-
-    Args:
-        patience: how long one process waits for the others; torch's default is 10 to 30 minutes
     """
-    options = {} if patience is None else {"timeout": patience}
-    return PartialState(cpu=on_cpu(device), **options)
+    return PartialState(cpu=on_cpu(device))

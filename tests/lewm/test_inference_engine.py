@@ -10,11 +10,12 @@ from lewm import weights
 from lewm.benchmark import cache_gain, measure
 from lewm.benchmark import random_voice as preset_voice
 from lewm.generation import GenerationSettings, Request
-from lewm.inference_engine import PAUSE, Engine, pick_device
+from lewm.inference_engine import PAUSE, Engine
 from tests.lewm.random_voice import INFO, random_voice
 from tools import lewm_engine
 from ttscommon import audio
 from ttscommon.errors import UserError
+from ttscommon.machine import pick_device
 
 SETTINGS = GenerationSettings(stop_threshold=1.0)
 LONG = "One short sentence. " * 2 + "A second one, which goes on and on and on, until it ends! Bye."

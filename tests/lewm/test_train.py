@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from torch.multiprocessing.spawn import start_processes
 
 from lewm import weights
+from lewm.generation import Request
+from lewm.inference_engine import Engine
 from tests.lewm.prepared import prepare_tones
 from tools.lewm_train import main
 from ttscommon.errors import UserError
@@ -125,6 +127,11 @@ def test_two_speakers_get_a_table_and_both_rows_learn(tmp_path: Path) -> None:
     begun = weights.load(tmp_path / "low/lewm/runs/autoencoder/final")[0]
     moved = model.text_encoder.speakers.weight - begun.text_encoder.speakers.weight
     assert (moved.abs().sum(1) > 0).all()
+    engine = Engine(tmp_path / "low/lewm/final_checkpoint")
+    assert engine.voice(None, "low") == "low"
+    low, high = engine.generate([Request(text="abc abc", speaker=name) for name in ("low", "high")])
+    n = min(len(low.latents), len(high.latents))
+    assert not torch.allclose(low.latents[:n], high.latents[:n], atol=1e-3)
 
 
 def test_fine_tuning_starts_from_the_given_voice(tmp_path: Path) -> None:
