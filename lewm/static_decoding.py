@@ -19,7 +19,8 @@ from lewm.model import LeWMTTS
 
 STEPS_PER_LOOK = 16  # each look at who has stopped waits for the GPU
 ROUNDING = 64  # lengths are rounded up to it, so that a captured step fits the next group too
-N_WARM_UP = 3  # steps before capture, in which libraries allocate their workspaces
+N_WARM_UP = 3  # steps before capture, in which libraries take their memory and kernels compile
+MAX_LOOPS = 8  # shapes kept; each holds a cache and, on CUDA, a graph
 
 
 class StaticDecoder:
@@ -59,6 +60,8 @@ class StaticDecoder:
         state, previous = begin(self.model, slots, room=room, n_text=n_text, static=True)
         key = (n_slots, room, n_text, settings.temperature)
         if key not in self._loops:
+            if len(self._loops) == MAX_LOOPS:
+                del self._loops[next(iter(self._loops))]
             self._loops[key] = _Loop(self.model, state, settings.temperature, self.compile)
         noise = None
         if slots[0].noise is not None:
@@ -80,7 +83,10 @@ class _Loop:
     """
 
     def __init__(self, model: LeWMTTS, state: DecodeState, temperature: float, compile: bool):
-        self.model, self.state, self.temperature = model, state, temperature
+        self.model, self.temperature = model, temperature
+        self.state = state.select(torch.arange(state.batch_size, device=state.lengths.device))
+        # Held, so that a captured graph's table can't be replaced by a longer one and freed.
+        self._rotations = model.predictor.rotary.table(state.max_length, state.lengths.device)
         shape = (state.batch_size, state.max_length, model.config.latent_dim)
         blank = state.caches[0].new_zeros(shape)
         self.latents, self.previous = blank, blank[:, 0].clone()
@@ -89,12 +95,11 @@ class _Loop:
         self.at = torch.zeros(1, dtype=torch.long, device=blank.device)
         self.n_steps = 0
         step = torch.compile(self._step, dynamic=False) if compile else self._step
-        self._replay = _captured(step) if blank.is_cuda else step
+        self._replay = _warmed(step, blank.device)
 
     def load(self, state: DecodeState, previous: Tensor, noise: Tensor | None) -> None:
         """Begin a new group: its contents are copied into this loop's memory."""
-        if state is not self.state:
-            self.state.copy_(state)
+        self.state.copy_(state)
         self.previous.copy_(previous)
         if self.noise is not None and noise is not None:
             self.noise.copy_(noise)
@@ -135,17 +140,22 @@ def _ends(
     return ends, stopped
 
 
-def _captured(step: Callable[[], None]) -> Callable[[], None]:
-    """`step` as a CUDA graph: calling the result replays it."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
+def _warmed(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """`step` after a few runs; on CUDA as a graph that calling replays."""
+    if device.type != "cuda":
         for _ in range(N_WARM_UP):
             step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+        return step
+    with torch.cuda.device(device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(N_WARM_UP):
+                step()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            step()
     return graph.replay
 
 
