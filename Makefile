@@ -7,6 +7,8 @@
 UV = $$(command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 WORKERS ?= 2
+# Compiled modules are kept in .venv: without them each start of python takes half a minute of work.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -15,7 +17,7 @@ setup: .uv-ready ## install everything into .venv (uv is bootstrapped when there
 	@"$(UV)" sync --frozen --inexact || { echo "setup: could not install the packages; see the lines above. \
 	Is the network there, and python 3.11 or newer (Debian package: python3)?" >&2; exit 1; }
 
-demo: setup ## train a small voice on the bundled recordings and open up a report
+demo: setup ## train a small voice on the bundled recordings and write a report
 	@$(PYTHON) tools/lewm_demo.py
 
 test: setup ## run the test suite

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -55,7 +56,12 @@ def files(*suffixes: str, under: str = "") -> list[Path]:
 def sources(*packages: str) -> Iterator[tuple[Path, ast.Module]]:
     for package in packages:
         for path in files(".py", under=package):
-            yield path, ast.parse(path.read_text(encoding="utf-8"))
+            yield path, parsed(path)
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def shown(path: Path, node: ast.AST | None = None) -> str:

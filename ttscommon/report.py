@@ -62,6 +62,10 @@ class Report:
         """Start a section; what is added from now on stands in it."""
         self._sections.append(_Section(title, _paragraphs(text)))
 
+    def heading(self, title: str, text: str = "") -> None:
+        """A smaller heading inside the section, with a quiet line under it."""
+        self._add("heading", title=title, text=text)
+
     def table(self, rows: Sequence[Mapping[str, object]], caption: str = "") -> None:
         """One line per row; columns in the order in which their names first appear."""
         columns = list(dict.fromkeys(name for row in rows for name in row))
