@@ -1,6 +1,7 @@
 """The engine: texts of any length to audio, the same in any company and after any reload."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -110,6 +111,7 @@ def test_lower_precision_leaves_the_callers_model_alone():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # a compiler runs
 def test_a_compiled_step_says_the_same():
     request = Request(text="hello there")
     (plain,), (fused,) = (engine(compile=c).synthesize([request]) for c in (False, True))
@@ -174,8 +176,10 @@ def test_the_benchmark_without_a_cache_does_the_same_work():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_cache_saves_most_of_the_work_at_ten_seconds():
-    speaker = Engine(preset_voice("base"), device="cpu", vocoder="griffinlim")
+    voice = preset_voice("base")
+    speaker = Engine(voice, device="cpu", vocoder="griffinlim", clock=time.process_time)
     assert cache_gain(speaker, seconds=10)["ratio"] >= 5
 
 

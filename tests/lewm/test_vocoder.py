@@ -199,6 +199,7 @@ def test_missing_vocos_and_unknown_names_are_one_clear_line(tmp_path):
     (tmp_path / "empty").mkdir()
     for spec, word in [
         (f"vocos:{tmp_path / 'empty'}", "no such configuration file"),
+        ("vocos:nobody/no-such-vocos", "could be fetched"),
         ("vocos:", "unknown vocoder"),
         ("hifigan", "unknown vocoder 'hifigan'"),
     ]:
