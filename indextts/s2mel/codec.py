@@ -71,20 +71,6 @@ class FactorizedQuantizer(nn.Module):
         return self.out_project(self.codebook(codes).transpose(1, 2)).transpose(1, 2)
 
 
-class Quantizers(nn.Module):
-    """The list of quantizers that checkpoints have; released codecs hold one."""
-
-    def __init__(self, config: CodecConfig):
-        super().__init__()
-        self.quantizers = nn.ModuleList([FactorizedQuantizer(config)])
-
-    def encode(self, x: Tensor) -> Tensor:
-        return self.quantizers[0].encode(x)
-
-    def embed(self, codes: Tensor) -> Tensor:
-        return self.quantizers[0].embed(codes)
-
-
 class SemanticCodec(nn.Module):
     """Codes of normalised w2v-bert features, and what each code stands for.
 
@@ -103,15 +89,21 @@ class SemanticCodec(nn.Module):
         self.decoder = nn.Sequential(
             Backbone(config), nn.Linear(config.vocos_dim, config.hidden_size)
         )
-        self.quantizer = Quantizers(config)
+        # A list of one: checkpoints have the names of a residual quantizer.
+        only = FactorizedQuantizer(config)
+        self.quantizer = nn.ModuleDict({"quantizers": nn.ModuleList([only])})
 
     def quantize(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (B, T) long and their embeddings (B, T, D) of features (B, T, D)."""
         if self.encoder is None:
             raise ValueError("the codec's encoder was dropped")
-        codes = self.quantizer.encode(self.encoder(features))
+        codes = self._only.encode(self.encoder(features))
         return codes, self.embed(codes)
 
     def embed(self, codes: Tensor) -> Tensor:
         """What the original calls vq2emb, for any batch: codes (B, T) long -> (B, T, D)"""
-        return self.quantizer.embed(codes)
+        return self._only.embed(codes)
+
+    @property
+    def _only(self) -> FactorizedQuantizer:
+        return self.quantizer["quantizers"][0]  # type: ignore[index]

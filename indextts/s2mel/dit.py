@@ -24,14 +24,15 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(2 * N_FREQUENCIES, dim), nn.SiLU(), nn.Linear(dim, dim))
+        first = nn.Linear(2 * N_FREQUENCIES, dim)
+        self.mlp = nn.Sequential(first, nn.SiLU(), nn.Linear(dim, dim))
         # For the checkpoint's sake: a cast to half precision rounds it, so it isn't read.
         self.register_buffer("freqs", _frequencies(None))
 
     def forward(self, time: Tensor) -> Tensor:
         angles = TIME_SCALE * time.float()[:, None] * _frequencies(time.device)
         features = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        return self.mlp(features.to(self.mlp[0].weight.dtype))
+        return self.mlp(features.to(next(self.mlp.parameters()).dtype))
 
 
 class FinalLayer(nn.Module):

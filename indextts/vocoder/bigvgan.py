@@ -52,7 +52,7 @@ class BigVGAN(nn.Module):
         self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
         for rate, size in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
             up = nn.ConvTranspose1d(width, width // 2, size, rate, padding=(size - rate) // 2)
-            self.ups.append(nn.ModuleList([weight_normed(up)]))
+            self.ups.append(nn.Sequential(weight_normed(up)))
             width //= 2
             self.resblocks.extend(
                 AMPBlock(width, kernel_size, dilations, is_logarithmic=config.snake_logscale)
@@ -70,7 +70,7 @@ class BigVGAN(nn.Module):
         """Log-mel (B, M, T) to sound (B, 1, T * hop_length), -1..1."""
         n_blocks = len(self.config.resblock_kernel_sizes)
         x = self.conv_pre(mel)
-        for stage, (up,) in enumerate(self.ups):
+        for stage, up in enumerate(self.ups):
             x = up(x)
             blocks = self.resblocks[stage * n_blocks : (stage + 1) * n_blocks]
             x = torch.stack([block(x) for block in blocks]).mean(0)
