@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import torch
 from accelerate import PartialState
 
@@ -34,10 +36,14 @@ def on_cpu(device: str) -> bool:
     return pick_device(device).type == "cpu"
 
 
-def processes(device: str = "auto") -> PartialState:
+def processes(device: str = "auto", *, patience: timedelta | None = None) -> PartialState:
     """This process among those that `accelerate launch` started (or the only one).
 
     accelerate joins CPU processes into a group only when told that the CPU is meant; without that
     each would believe to be alone.
+
+    Args:
+        patience: how long one process waits for the others; torch's default is 10 to 30 minutes
     """
-    return PartialState(cpu=on_cpu(device))
+    options = {} if patience is None else {"timeout": patience}
+    return PartialState(cpu=on_cpu(device), **options)
