@@ -129,8 +129,8 @@ def test_two_launched_processes_make_what_one_makes(tmp_path):
     write_dataset(speaker.dataset, 12)
     spoilt = speaker.audio / "clip007.wav"
     soundfile.write(spoilt, np.full(RATE, np.nan, np.float32), RATE, subtype="FLOAT")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", TOOL]
+    # What `accelerate launch` runs on GPUs; without one it starts a single process.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", TOOL]
     words = ["--speaker", "ozzy", "--training-root", str(tmp_path), "--clips-per-shard", "2"]
     done = subprocess.run([*launch, *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
