@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-GUIDED_HEADS = 2
+from lewm.loss import GUIDED_HEADS
+
 REACH = 2  # bytes either side of a peak that count as read: a frame of 43 ms can span several
 
 

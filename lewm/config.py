@@ -8,6 +8,23 @@ from typing import Literal
 from ttscommon.errors import UserError
 
 PRESETS = ("tiny", "small", "base")
+# Digital silence sits at log 1e-7 = -16.1 and would rule an L1 over mels; below this
+# value a log-mel holds only noise and silence.
+LOG_MEL_FLOOR = -9.5
+AT_LEAST_ONE = (
+    *("epochs", "autoencoder_steps", "predictor_steps", "batch_size", "grad_accumulation"),
+    *("crop_frames", "flow_draws", "evaluate_every", "save_every", "eval_texts"),
+)
+# A zero here would leave tensors without any gradient.
+ABOVE_ZERO = (
+    *("autoencoder_learning_rate", "learning_rate", "reconstruction_weight"),
+    *("prediction_weight", "stop_weight"),
+)
+NOT_NEGATIVE = (
+    *("batch_frames", "warmup_steps", "weight_decay", "clip_norm", "ema_decay", "kl_weight"),
+    *("sigreg_weight", "spectral_weight", "guide_weight", "guide_share", "input_noise"),
+    *("join_two", "join_three", "workers"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +195,23 @@ class TrainConfig:
     seed: int = field(default=0, metadata={"help": "names every random event of the run"})
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.grad_accumulation < 1:
-            raise UserError("batch_size and grad_accumulation must be 1 or more")
-        if self.autoencoder_steps < 1 or self.predictor_steps < 1:
-            raise UserError("autoencoder_steps and predictor_steps must be 1 or more")
+        for name in AT_LEAST_ONE:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ABOVE_ZERO:
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not 0 < self.validation_share < 1:
+            raise UserError(f"validation_share must be in (0, 1), got {self.validation_share}")
+        if self.ema_decay >= 1:
+            raise UserError(f"ema_decay must be below 1, got {self.ema_decay}")
         if self.join_two + self.join_three > 1:
             raise UserError("join_two and join_three must not sum to more than 1")
+        if self.cache_mels == "device" and self.workers:
+            raise UserError(
+                "loader processes can't read features on the GPU",
+                fix="--workers 0, or --cache-mels disk",
+            )

@@ -68,23 +68,42 @@ class SpeechBatch:
 def split_by_recording(store: FeatureStore, share: float, seed: int) -> tuple[list[int], list[int]]:
     """Clip indices for training and for validation; no recording is on both sides.
 
-    At least one recording is held out, and at least one is kept for training.
+    Each speaker gives recordings in a random order until `share` of their frames is held out, one
+    at least. A speaker with a single recording gives its last clips.
 
     Raises:
-        UserError: if there is but one recording
+        UserError: if a speaker has but one clip
     """
-    recordings = np.asarray(store.recordings)
-    names = sorted(set(recordings.tolist()))
-    if len(names) < 2:
-        raise UserError(
-            "all clips come from one recording, so none can be held out",
-            fix="add a second recording",
-        )
+    held_out: list[int] = []
+    for speaker in sorted(set(store.speakers)):
+        items = [i for i, name in enumerate(store.speakers) if name == speaker]
+        if len(items) < 2:
+            raise UserError(
+                f"one clip of {speaker} is too little: one must be held out to measure with",
+                fix="add recordings",
+            )
+        held_out += _held_out(store, items, share, seed)
+    training = sorted(set(range(len(store))) - set(held_out))
+    return training, sorted(held_out)
+
+
+def _held_out(store: FeatureStore, items: Sequence[int], share: float, seed: int) -> list[int]:
+    """One speaker's clips to hold out."""
+    clips: dict[str, list[int]] = {}
+    for item in items:
+        clips.setdefault(store.recordings[item], []).append(item)
+    if len(clips) == 1:
+        return list(items[-max(1, round(share * len(items))) :])
+    frames = {name: int(store.n_frames[mine].sum()) for name, mine in clips.items()}
+    names = sorted(clips)
     order = np.random.default_rng(seed_for(seed, "split")).permutation(len(names))
-    n_held_out = min(len(names) - 1, max(1, round(share * len(names))))
-    held_out = {names[i] for i in order[:n_held_out]}
-    is_held_out = np.array([name in held_out for name in recordings])
-    return np.flatnonzero(~is_held_out).tolist(), np.flatnonzero(is_held_out).tolist()
+    room, chosen = share * sum(frames.values()), []
+    for name in (names[i] for i in order):
+        if frames[name] <= room:
+            chosen.append(name)
+            room -= frames[name]
+    chosen = chosen or [min(names, key=lambda name: (frames[name], name))]
+    return [item for name in chosen for item in clips[name]]
 
 
 class MelTable:
@@ -93,16 +112,19 @@ class MelTable:
     Args:
         placement: "auto", "device" or "disk", as `TrainConfig.cache_mels`
         device_name: "auto", "cpu" or "cuda"
+        workers: loader processes, which can't read what is on a GPU
     """
 
-    def __init__(self, store: FeatureStore, placement: str, device_name: str = "auto"):
+    def __init__(
+        self, store: FeatureStore, placement: str, device_name: str = "auto", workers: int = 0
+    ):
         self.store, self.device_name = store, device_name
         device = processes(device_name).device or torch.device("cpu")
         self.device = device
         self.n_frames = np.asarray(store.n_frames)
         self._offsets = np.concatenate([[0], np.cumsum(self.n_frames)])
         self._flat: Tensor | None = None
-        if placement == "device" or (placement == "auto" and self._fits(device)):
+        if placement == "device" or (placement == "auto" and not workers and self._fits(device)):
             flat = torch.empty(self._offsets[-1], store.recipe.n_mels, dtype=torch.float16)
             for index in range(len(store)):
                 start, end = self._offsets[index : index + 2]
@@ -169,8 +191,8 @@ class Sentences:
         self.languages = np.array([model.languages.index(name) for name in store.languages])
         pairs = zip(store.texts, store.languages, strict=True)
         self._encoded = [
-            np.array(encode(text, model.text_form, language), dtype=np.int16)
-            for text, language in pairs
+            _encoded(name, text, model.text_form, language)
+            for name, (text, language) in zip(store.ids, pairs, strict=True)
         ]
 
     def joined(self, items: Sequence[int]) -> Tensor:
@@ -185,6 +207,13 @@ class Sentences:
 
     def n_bytes(self, item: int) -> int:
         return len(self._encoded[item]) - 2
+
+
+def _encoded(name: str, text: str, form: str, language: str) -> np.ndarray:
+    try:
+        return np.array(encode(text, form, language), dtype=np.int16)
+    except UserError as error:
+        raise UserError(f"clip {name}: {error.what}", where=error.where, fix=error.fix) from error
 
 
 class SpeechPlan:
@@ -218,11 +247,18 @@ class SpeechPlan:
         self.sentences, self.frames, self.config = sentences, frames, config
         self.n_frames, self.items, self.stride = n_frames, np.asarray(items), stride
         self.limit, self.augment = limit, augment
+        self.downsample = downsample
         self.frame_budget = config.batch_frames * stride // downsample
         self.fingerprint = fingerprint(data, list(items))
 
     def epoch(self, epoch: int) -> list[BatchKey]:
         config = self.config
+        longest = int(self.n_frames[self.items].max(initial=0))
+        if self.frame_budget and longest > self.frame_budget:
+            raise UserError(
+                f"--batch-frames {config.batch_frames} is too little for the longest clip",
+                fix=f"--batch-frames {longest * self.downsample // self.stride}, or 0 for no limit",
+            )
         keys = length_buckets(
             self.n_frames[self.items],
             batch_size=config.batch_size,

@@ -22,14 +22,13 @@ import pyarrow.compute as pc
 from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
 
+from lewm.config import LOG_MEL_FLOOR
 from ttscommon.errors import UserError
 from ttscommon.files import atomic, read_json
 from ttscommon.mel import MelRecipe
 
 SHARD_FORMAT, FEATURES_FORMAT, VERSION = "lewm.shard", "lewm.features", 1
 FEATURES_FILE, MANIFEST_FILE = "features.json", "manifest.jsonl"
-# Measured on 17 h of speech (docs/lewm.md): below this a log-mel holds only noise and silence.
-MEL_CLAMP = -9.5
 AGAIN = "prepare the features again: python tools/lewm_preprocess.py --speaker NAME"
 RESIDENT_BYTES = 128_000_000  # mels that may stay in memory before their pages are given back
 ROWS_PER_BATCH = 32  # Arrow record batch; a reader maps the file and finds rows by batch
@@ -162,7 +161,7 @@ def describe(shards: Sequence[Path], config: dict[str, Any]) -> dict[str, Any]:
         "format": FEATURES_FORMAT,
         "version": VERSION,
         "recipe": recipe,
-        "mel_clamp": MEL_CLAMP,
+        "mel_clamp": LOG_MEL_FLOOR,
         "mel_mean": float(mean),
         "mel_std": float(np.sqrt(max(squares / max(count, 1) - mean**2, 1e-12))),
         "n_clips": sum(header["n_clips"] for header in headers),
@@ -327,7 +326,7 @@ def _sums(clips: Sequence[Features]) -> list[float]:
     """Number, sum and sum of squares of the clamped values."""
     sums = np.zeros(3)
     for clip in clips:
-        values = np.maximum(clip.mel.astype(np.float64), MEL_CLAMP)
+        values = np.maximum(clip.mel.astype(np.float64), LOG_MEL_FLOOR)
         sums += (values.size, values.sum(), np.square(values).sum())
     return sums.tolist()
 

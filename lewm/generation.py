@@ -126,11 +126,13 @@ def row_for(
     if config.head == "flow":
         generator = torch.Generator().manual_seed(seed_for(request.seed, "flow"))
         noise = torch.randn(maximum, config.latent_dim, generator=generator)
-    language = request.language or (config.languages[0] if config.languages else "en")
+    speaker = request.speaker or (config.speakers[0] if len(config.speakers) == 1 else None)
+    named = request.language or info.training.get("language_of", {}).get(speaker)
+    language = named or (config.languages[0] if config.languages else "en")
     return Row(
         ids=text.encode(request.all_words, config.text_form, language),
         speaker_id=_table_row("speaker", request.speaker, config.speakers),
-        language_id=_table_row("language", request.language, config.languages),
+        language_id=_table_row("language", named, config.languages),
         prefix=_prefix(model, request),
         maximum=maximum,
         noise=noise,

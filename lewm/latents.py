@@ -14,6 +14,7 @@ from torch import Tensor
 from lewm.dataset import MelTable
 from lewm.model import LeWMTTS
 from ttscommon.batching import pad
+from ttscommon.checkpoints import fingerprint
 from ttscommon.files import atomic, read_json, write_json
 from ttscommon.machine import processes
 
@@ -25,8 +26,8 @@ BATCH_CLIPS = 16
 class LatentTable:
     """The frozen audio encoder's means for every clip, in one memory-mapped file."""
 
-    def __init__(self, path: Path, n_latents: np.ndarray):
-        self._path = path
+    def __init__(self, path: Path, n_latents: np.ndarray, fingerprint: str):
+        self._path, self.fingerprint = path, fingerprint
         self._offsets = np.concatenate([[0], np.cumsum(n_latents)])
         self._flat = np.load(path, mmap_mode="r", allow_pickle=False)
 
@@ -36,7 +37,8 @@ class LatentTable:
         return torch.from_numpy(np.array(rows))
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_path": self._path, "_offsets": self._offsets}  # each loader process maps anew
+        kept = ("_path", "_offsets", "fingerprint")
+        return {name: self.__dict__[name] for name in kept}  # each loader process maps anew
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -63,7 +65,7 @@ def encode_all(
             log.info("encoding %d clips", len(mels.store))
             _write_latents(model.to(mels.device).eval(), mels, path, n_latents)
             write_json(note, made_from)
-    table = LatentTable(path, n_latents)
+    table = LatentTable(path, n_latents, fingerprint(made_from))
     total, squares, count = np.zeros(()), np.zeros(()), 0
     for item in training:
         rows = table.frames(item).numpy().astype(np.float64)

@@ -36,7 +36,7 @@ class Material:
         self.training, self.held_out = split_by_recording(
             store, config.validation_share, config.seed
         )
-        self.mels = MelTable(store, config.cache_mels, device)
+        self.mels = MelTable(store, config.cache_mels, device, config.workers)
         log.info(
             "%d clips, %.1f min for training; %d held out",
             *(len(self.training), self._minutes(self.training), len(self.held_out)),

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lewm.cache import DecodeState
-from lewm.config import ModelConfig
+from lewm.config import LOG_MEL_FLOOR, ModelConfig
 from lewm.layers import EncoderBlock, Rotary, fill_padding
 from lewm.loss import MultiResolutionSpectralLoss
 from lewm.predictor import JEPAPredictor, Prediction
@@ -32,8 +32,6 @@ __all__ = [
 ]
 
 LOG_VARIANCE_RANGE = (-8.0, 4.0)
-# Digital silence sits at log 1e-7 = -16.1 and would rule an L1; -9.5 is inaudible already.
-LOG_MEL_FLOOR = -9.5
 # A latent dimension that moves less than this is dead; dividing by its std would only raise noise.
 MIN_LATENT_STD = 0.05
 # Latent frames an audio encoder layer sees to each side. It is trained on crops of a second and

@@ -106,10 +106,15 @@ class JointStage(nn.Module):
     @torch.no_grad()
     def _follow_statistics(self, mean: Tensor, mask: Tensor) -> None:
         real = mean[mask]  # (n, C)
+        sums = torch.stack([real.sum(0), real.square().sum(0), torch.full_like(real[0], len(real))])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(sums)  # or the processes' models would drift apart
+        average = sums[0] / sums[2]  # (C,)
+        std = (sums[1] / sums[2] - average.square()).clamp(min=0).sqrt()
         model, momentum = self.model, STATISTICS_MOMENTUM
         model.set_latent_statistics(
-            torch.lerp(model.latent_mean, real.mean(0), momentum),
-            torch.lerp(model.latent_std, real.std(0, correction=0), momentum),
+            torch.lerp(model.latent_mean, average, momentum),
+            torch.lerp(model.latent_std, std, momentum),
         )
 
 

@@ -54,7 +54,8 @@ class StaticDecoder:
 
     def _loop_for(self, rows: Sequence[Row], settings: GenerationSettings) -> _Loop:
         n_slots = 1 << (len(rows) - 1).bit_length()
-        room = _round_up(max(row.n_prefix + row.maximum for row in rows))
+        # Every row is stepped as often as the longest, whatever its prompt.
+        room = _round_up(max(row.n_prefix for row in rows) + max(row.maximum for row in rows))
         n_text = _round_up(max(len(row.ids) for row in rows))
         slots = [*rows, *[rows[-1]] * (n_slots - len(rows))]
         state, previous = begin(self.model, slots, room=room, n_text=n_text, static=True)

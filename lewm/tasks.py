@@ -86,7 +86,7 @@ class SpeakingTask:
             training={
                 "config": to_dict(config),
                 "data": store.fingerprint,
-                "languages": sorted(set(store.languages)),
+                "language_of": dict(zip(store.speakers, store.languages, strict=True)),
             },
             base=str(material.init_from) if material.init_from else None,
         )

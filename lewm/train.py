@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,16 @@ from lewm import weights
 from lewm.config import ModelConfig, TrainConfig
 from lewm.dataset import CropPlan, Sentences, SpeechPlan
 from lewm.features import FeatureStore
-from lewm.latents import encode_all, n_latents_of
+from lewm.latents import LatentTable, encode_all, n_latents_of
 from lewm.material import Material
 from lewm.stages import JointStage, PredictorStage
 from lewm.tasks import AutoencoderTask, SpeakingTask
 from ttscommon.checkpoints import RunFolder
 from ttscommon.config import to_dict
 from ttscommon.errors import UserError
-from ttscommon.training import FitConfig, FitReport, fit
+from ttscommon.machine import processes
+from ttscommon.task import FitConfig, FitReport
+from ttscommon.training import fit
 from ttscommon.workspace import SystemFolder
 
 # Joined rows are kept within this, so that three long clips don't fill the memory.
@@ -69,7 +70,8 @@ def train(
         output: gets `best_checkpoint`, `final_checkpoint`, `logs` and the resume points
         model_config: its speaker and language tables are filled in from the data
         init_from: a checkpoint folder to fine-tune from
-        overwrite: start anew, replacing what an earlier run left
+        overwrite: start stages anew whose settings or data changed; equal ones would give the same
+            bits again, so they are kept
 
     Raises:
         UserError: if the data can't be trained on, or a run with other settings is in the way
@@ -81,26 +83,41 @@ def train(
         speakers=_names(base.speakers, store.speakers),
         languages=_names(base.languages, store.languages),
     )
-    runs = output.run("")
-    if overwrite:
-        shutil.rmtree(runs, ignore_errors=True)
-    elif output.best_checkpoint.exists() and not runs.exists():
+    if output.best_checkpoint.exists() and not output.run("").exists() and not overwrite:
         raise UserError(
             "a finished voice is here already", where=output.best_checkpoint, fix="--overwrite"
         )
     plans = Material(store, model_config, config, device, init_from)
     trainer = _train_joint if config.joint else _train_in_two_stages
-    report = trainer(plans, output, resume_command)
+    report = trainer(plans, _Folders(output, resume_command, overwrite))
     return TrainReport(
         output.best_checkpoint, output.final_checkpoint, report.best_step, report.metrics
     )
 
 
-def _train_in_two_stages(
-    material: Material, output: SystemFolder, resume_command: str
-) -> FitReport:
+@dataclass(frozen=True)
+class _Folders:
+    """Where the stages of one training write."""
+
+    output: SystemFolder
+    resume_command: str
+    overwrite: bool
+
+    def of(self, stage: str) -> RunFolder:
+        folder, logs = self.output.run(stage), self.output.logs / stage
+        state, best, final = folder / "state", folder / "best", folder / "final"
+        return RunFolder(state, best, final, logs, self.resume_command, self.overwrite)
+
+    def of_voice(self, stage: str) -> RunFolder:
+        """As `of`, for the stage whose exports are the voice."""
+        voice = {"best": self.output.best_checkpoint, "final": self.output.final_checkpoint}
+        return dataclasses.replace(self.of(stage), **voice)
+
+
+def _train_in_two_stages(material: Material, folders: _Folders) -> FitReport:
     config = material.config
-    copier = _run_folder(output, "autoencoder", resume_command)
+    sentences = Sentences(material.store, material.model_config)  # refuses before the hours
+    copier = folders.of("autoencoder")
     fit(
         AutoencoderTask(material),
         CropPlan(material.mels, material.training, config),
@@ -117,36 +134,37 @@ def _train_in_two_stages(
     )
     model, _ = weights.load(copier.best)
     latents = encode_all(
-        model, material.mels, material.training, output.run("latents"), copier.best
+        model, material.mels, material.training, folders.output.run("latents"), copier.best
     )
-    sentences = Sentences(material.store, material.model_config)
-    n_latents = n_latents_of(material.mels, model.config.downsample)
     plan, held_out_plan = (
-        SpeechPlan(
-            sentences,
-            latents.frames,
-            n_latents,
-            items,
-            config,
-            stride=1,
-            downsample=material.model_config.downsample,
-            limit=int(MAX_JOINED_SECONDS * model.frame_rate),
-            data=material.store.fingerprint,
-            augment=items is material.training,
-        )
+        _latent_plan(material, sentences, latents, items)
         for items in (material.training, material.held_out)
     )
     task = SpeakingTask(PredictorStage(model, config), material, held_out_plan)
-    speaker = dataclasses.replace(
-        _run_folder(output, "predictor", resume_command),
-        best=output.best_checkpoint,
-        final=output.final_checkpoint,
-    )
     settings = _speaking_fit_config(material, plan, "predictor", ONLY_STAGE_A)
-    return fit(task, plan, settings, speaker)
+    return fit(task, plan, settings, folders.of_voice("predictor"))
 
 
-def _train_joint(material: Material, output: SystemFolder, resume_command: str) -> FitReport:
+def _latent_plan(
+    material: Material, sentences: Sentences, latents: LatentTable, items: Sequence[int]
+) -> SpeechPlan:
+    downsample = material.model_config.downsample
+    frame_rate = material.store.recipe.frame_rate / downsample
+    return SpeechPlan(
+        sentences,
+        latents.frames,
+        n_latents_of(material.mels, downsample),
+        items,
+        material.config,
+        stride=1,
+        downsample=downsample,
+        limit=int(MAX_JOINED_SECONDS * frame_rate),
+        data=latents.fingerprint,
+        augment=items is material.training,
+    )
+
+
+def _train_joint(material: Material, folders: _Folders) -> FitReport:
     config, model, mels = material.config, material.new_model(), material.mels
     sentences = Sentences(material.store, material.model_config)
     plan = SpeechPlan(
@@ -161,12 +179,8 @@ def _train_joint(material: Material, output: SystemFolder, resume_command: str) 
         data=material.store.fingerprint,
     )
     task = SpeakingTask(JointStage(model, config), material, None)
-    folder = dataclasses.replace(
-        _run_folder(output, "joint", resume_command),
-        best=output.best_checkpoint,
-        final=output.final_checkpoint,
-    )
-    return fit(task, plan, _speaking_fit_config(material, plan, "joint", ONLY_STAGE_A), folder)
+    settings = _speaking_fit_config(material, plan, "joint", ONLY_STAGE_A)
+    return fit(task, plan, settings, folders.of_voice("joint"))
 
 
 def _speaking_fit_config(
@@ -174,7 +188,8 @@ def _speaking_fit_config(
 ) -> FitConfig:
     config, steps = material.config, material.config.predictor_steps
     if config.epochs is not None:
-        steps = math.ceil(config.epochs * len(plan.epoch(0)) / config.grad_accumulation)
+        per_step = config.grad_accumulation * processes(material.device_name).num_processes
+        steps = math.ceil(config.epochs * len(plan.epoch(0)) / per_step)
     return _fit_config(
         material,
         title=title,
@@ -211,17 +226,6 @@ def _fit_config(
             "init_from": str(material.init_from) if material.init_from else None,
         },
         **settings,
-    )
-
-
-def _run_folder(output: SystemFolder, stage: str, resume_command: str) -> RunFolder:
-    folder = output.run(stage)
-    return RunFolder(
-        state=folder / "state",
-        best=folder / "best",
-        final=folder / "final",
-        logs=output.logs / stage,
-        resume_command=resume_command,
     )
 
 

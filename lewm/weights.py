@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lewm.config import ModelConfig
 from lewm.model import LeWMTTS
+from ttscommon.checkpoints import read_tensors
 from ttscommon.config import differences, from_dict, to_dict
 from ttscommon.errors import UserError
 from ttscommon.files import (
@@ -43,7 +43,7 @@ class CheckpointInfo:
     Attributes:
         step: optimizer steps behind it
         frames_per_byte: latent frames per byte of text, median over the training set
-        max_text_bytes: the longest text trained on, joined clips included
+        max_text_bytes: what may be fed at once; nine in ten rows of the training were shorter
         metrics: what was measured when it was saved
         training: the training configuration
         base: the checkpoint it was fine-tuned from
@@ -85,7 +85,7 @@ def load(folder: Path, device: torch.device | str = "cpu") -> tuple[LeWMTTS, Che
             weights aren't those of the model that `config.json` describes
     """
     config, recipe, info = _read_config(folder)
-    tensors = _read_tensors(folder)
+    tensors = read_tensors(folder / WEIGHTS_FILE)
     with torch.random.fork_rng(devices=[]):  # reading a file must not move anyone's randomness
         model = LeWMTTS(config, recipe)
     _require_equal_shapes(tensors, model.state_dict(), folder)
@@ -122,7 +122,7 @@ def init_from(model: LeWMTTS, folder: Path) -> list[str]:
             where=folder,
             fix="preprocess the recordings again with the checkpoint's recipe",
         )
-    tensors = _read_tensors(folder)
+    tensors = read_tensors(folder / WEIGHTS_FILE)
     lines = [f"starting from {folder} (step {info.step})"]
     for table in _TABLES:
         names = getattr(config, table), getattr(model.config, table)
@@ -180,18 +180,6 @@ def _read_config(folder: Path) -> tuple[ModelConfig, MelRecipe, CheckpointInfo]:
             "the mel settings were changed after training", where=path, fix="restore the file"
         )
     return config, recipe, from_dict(CheckpointInfo, data["info"], where=path)
-
-
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
-    path = folder / WEIGHTS_FILE
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise UserError("the checkpoint has no weights", where=path, fix="copy it again") from error
-    except SafetensorError as error:
-        raise UserError(
-            f"the weights are truncated or damaged ({error})", where=path, fix="copy them again"
-        ) from error
 
 
 def _require_equal_shapes(

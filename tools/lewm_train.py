@@ -52,14 +52,21 @@ def build_parser() -> Parser:
     data.add_argument(
         "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
     )
-    model.add_argument("--preset", choices=PRESETS, default="base", help="size of the network")
+    model.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default=argparse.SUPPRESS,
+        help="size of the network (default: base)",
+    )
     add_config_flags(model, ModelConfig, ["head", "regularizer", "text_form", "downsample"])
     model.add_argument("--init-from", type=Path, help="checkpoint folder to fine-tune from")
     training.add_argument("--config", type=Path, help="YAML or JSON with any of these settings")
     add_config_flags(training, TrainConfig, [*STEPS, *BATCHES, *RATES, *CHECKS])
     add_config_flags(losses, TrainConfig, LOSSES)
     output.add_argument("--output-dir", type=Path, help="instead of training/<speaker>/lewm")
-    output.add_argument("--overwrite", action="store_true", help="start anew over an earlier run")
+    output.add_argument(
+        "--overwrite", action="store_true", help="start stages anew whose settings or data changed"
+    )
     output.add_argument(
         "--resume",
         action="store_true",
@@ -76,7 +83,8 @@ def configs(args: argparse.Namespace) -> tuple[ModelConfig, TrainConfig]:
     """Preset < file < flags, for the network and for the training."""
     file = read_mapping(args.config) if args.config else {}
     model_part = {k: file.pop(k) for k in list(file) if k in to_dict(ModelConfig())}
-    preset = ModelConfig.named(model_part.pop("preset", args.preset))
+    in_file = model_part.pop("preset", "base")
+    preset = ModelConfig.named(getattr(args, "preset", in_file))
     model_settings = {**to_dict(preset), **model_part, **given(args, ModelConfig)}
     model_settings["preset"] = preset.preset
     train_settings = {**file, **given(args, TrainConfig)}
@@ -134,8 +142,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(f"Best voice: {report.best} (step {report.best_step})")
     print("  " + "  ".join(f"{name} {value:.3f}" for name, value in report.metrics.items()))
-    whose = f"--speaker {args.speaker[0]}" if args.speaker else f"--checkpoint {report.best}"
-    print(f"Next: python tools/lewm_infer.py {whose} --text 'Hello, how are you today?'")
+    at_home = args.speaker and output == Speaker(args.speaker[0]).lewm
+    whose = ["--speaker", args.speaker[0]] if at_home else ["--checkpoint", str(report.best)]
+    say = ["--text", "Hello, how are you today?"]
+    print("Next:", shlex.join(["python", "tools/lewm_infer.py", *whose, *say]))
     print(f"Curves: tensorboard --logdir {output.logs}")
 
 

@@ -37,6 +37,7 @@ class RunFolder:
         final: export of the last step
         logs: TensorBoard events and `progress.jsonl`
         resume_command: what to type to go on after a stop
+        overwrite: start anew where settings or data changed, instead of refusing
     """
 
     state: Path
@@ -44,6 +45,7 @@ class RunFolder:
     final: Path
     logs: Path
     resume_command: str = "run the same command again"
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(what, where=path, fix="restore it from a backup or train again") from error
 
 
+def changes(state: State, settings: Mapping[str, Any], fingerprint: str) -> list[str]:
+    """What differs from when the run began, one line each."""
+    found = differences(state.settings, settings)
+    return found if state.fingerprint == fingerprint else [*found, "the data set"]
+
+
 def refuse_changes(
     state: State, settings: Mapping[str, Any], fingerprint: str, *, where: Path
 ) -> None:
@@ -150,12 +158,10 @@ def refuse_changes(
     Raises:
         UserError: with one line for all differences
     """
-    changes = differences(state.settings, settings)
-    if state.fingerprint != fingerprint:
-        changes.append("the data set")
-    if changes:
+    found = changes(state, settings, fingerprint)
+    if found:
         raise UserError(
-            f"can't resume, these changed since the run began: {'; '.join(changes)}",
+            f"can't resume, these changed since the run began: {'; '.join(found)}",
             where=where,
             fix="use the old settings and data, or start anew with --overwrite",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import logging
 import runpy
 import sys
@@ -92,9 +93,11 @@ def run(main: Callable[[], None]) -> None:
         sys.stderr.close()
         sys.exit(EXIT_FAILED)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _fail("the disk is full; free some space and run the same command again", EXIT_FAILED)
         if error.errno is None or error.filename is None:
             raise
-        _fail(f"error: {error.strerror} [{error.filename}]", EXIT_FAILED)
+        _fail(f"{error.strerror} [{error.filename}]", EXIT_FAILED)
 
 
 def run_tool(name: str) -> None:

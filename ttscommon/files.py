@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -52,7 +53,8 @@ def recover_folder(path: Path) -> None:
     """Put back the old folder if a kill fell between the two renames of `atomic_folder`."""
     aside = path.with_name(f".{path.name}.old")
     if aside.is_dir() and not path.exists():
-        aside.rename(path)
+        with contextlib.suppress(FileNotFoundError):  # another process was first
+            aside.rename(path)
 
 
 def write_json(path: Path, data: Any) -> None:

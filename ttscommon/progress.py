@@ -49,7 +49,7 @@ class Monitor:
         with atomic(self.records) as draft:
             lines = "".join(json.dumps(record) + "\n" for record in kept)
             draft.write_text(lines, encoding="utf-8")
-        self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+        self._writer = SummaryWriter(str(folder), purge_step=start + 1)
 
     def count(self, n_items: int) -> None:
         """Add to the number of clips seen, for the clips per second of the next line."""

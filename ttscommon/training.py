@@ -12,13 +12,14 @@ import contextlib
 import itertools
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -26,6 +27,7 @@ from ttscommon.batching import BatchKey, BatchPlan, move
 from ttscommon.checkpoints import (
     RunFolder,
     State,
+    changes,
     load_state,
     load_tensors,
     refuse_changes,
@@ -36,8 +38,9 @@ from ttscommon.interrupt import StopRequest, stop_requests
 from ttscommon.losses import Losses
 from ttscommon.machine import on_cpu
 from ttscommon.progress import Monitor
-from ttscommon.schedule import Average, Schedule, learning_rate_share
+from ttscommon.schedule import Average, learning_rate_share
 from ttscommon.seeds import seed_for
+from ttscommon.task import FitConfig, FitReport, Task
 
 log = logging.getLogger(__name__)
 
@@ -45,74 +48,6 @@ log = logging.getLogger(__name__)
 FREE_SETTINGS = ("log_every", "save_every", "workers", "device", "compile")
 # A LoRA's first factor has no gradient until the second has left zero, so look at a few steps.
 GRADIENT_CHECK_STEPS = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    """How the loop runs; families fill it from their own training config."""
-
-    steps: int
-    learning_rate: float
-    schedule: Schedule = "linear"
-    warmup_steps: int = 0
-    final_share: float = 0.1
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.98)
-    clip_norm: float = 1.0
-    grad_accumulation: int = 1
-    ema_decay: float = 0.0
-    amp: Literal["no", "bf16"] = "no"
-    compile: bool = False
-    log_every: int = 20
-    evaluate_every: int = 500
-    save_every: int = 200
-    monitor: str = "loss"
-    workers: int = 0
-    device: str = "auto"
-    seed: int = 0
-    title: str = "train"
-    task_settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Batch(Protocol):
-    """A dataclass of tensors with the clips' ids and the number of targets it is scored on."""
-
-    ids: tuple[str, ...]
-    n_targets: int
-
-
-class Task(Protocol):
-    """What a family hands to the loop.
-
-    `module(batch, progress)` returns `Losses`, each a mean over the batch's targets; `progress`
-    runs from 0 to 1 over the steps, for anything annealed.
-    """
-
-    module: nn.Module
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Optimizer groups; "lr_scale" multiplies the learning rate of a group."""
-        ...
-
-    def evaluate(self, module: nn.Module, monitor: Monitor, step: int) -> dict[str, float]:
-        """Score `module` on held-out data; every process calls it, none may skip it."""
-        ...
-
-    def export(
-        self, module: nn.Module, folder: Path, step: int, metrics: Mapping[str, float]
-    ) -> None:
-        """Write what inference loads; `folder` is replaced as a whole or not at all."""
-        ...
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """How a run ended."""
-
-    step: int
-    best_step: int
-    best_value: float | None
-    metrics: dict[str, float]
 
 
 def fit(task: Task, plan: BatchPlan[Any], config: FitConfig, run: RunFolder) -> FitReport:
@@ -124,8 +59,15 @@ def fit(task: Task, plan: BatchPlan[Any], config: FitConfig, run: RunFolder) -> 
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the step is done and saved
     """
     accelerator = _accelerator(config)
-    settings = _settings(config)
+    settings = _settings(config, accelerator.num_processes)
     state = load_state(run.state)
+    if state is not None and run.overwrite and changes(state, settings, plan.fingerprint):
+        log.info(
+            "%s starts anew: %s",
+            config.title,
+            "; ".join(changes(state, settings, plan.fingerprint)),
+        )
+        state = None
     if state is not None:
         refuse_changes(state, settings, plan.fingerprint, where=run.state)
         if state.finished:
@@ -188,7 +130,7 @@ class _Loop:
         config, batches = self.config, self._batches()
         began = self.state.step
         for step in range(began + 1, config.steps + 1):
-            stopping = self._train_step(step, batches, stop)
+            stopping = self._with_memory_advice(step, batches, stop)
             if step - began <= GRADIENT_CHECK_STEPS:
                 self._check_gradients(last=step - began == GRADIENT_CHECK_STEPS)
             last = step == config.steps
@@ -206,6 +148,15 @@ class _Loop:
                 )
         state = self.state
         return FitReport(state.step, state.best_step, state.best_value, state.metrics)
+
+    def _with_memory_advice(self, step: int, batches: Iterator[Any], stop: StopRequest) -> bool:
+        try:
+            return self._train_step(step, batches, stop)
+        except torch.cuda.OutOfMemoryError as error:
+            raise UserError(
+                f"out of GPU memory at step {step}",
+                fix="halve --batch-size and double --grad-accumulation: same result, less memory",
+            ) from error
 
     def _train_step(self, step: int, batches: Iterator[Any], stop: StopRequest) -> bool:
         """One optimizer step; returns whether any process was asked to stop."""
@@ -225,7 +176,7 @@ class _Loop:
             torch.manual_seed(seed_for(config.seed, "step", step, "batch", place))
             waits = index + 1 < len(micro)
             with accelerator.no_sync(self.model) if waits else contextlib.nullcontext():
-                losses = self._forward(batch, step)
+                losses: Losses = self.model(batch, step / config.steps)
                 weight = batch.n_targets * share
                 accelerator.backward(losses.total * weight)
             for name, value in {"loss": losses.total, **losses.parts}.items():
@@ -241,15 +192,6 @@ class _Loop:
         if self.average is not None:
             self.average.update(accelerator.unwrap_model(self.model), step)
         return bool(agreed[1] > 0) if accelerator.num_processes > 1 else stop.asked
-
-    def _forward(self, batch: Any, step: int) -> Losses:
-        try:
-            return self.model(batch, step / self.config.steps)
-        except torch.cuda.OutOfMemoryError as error:
-            raise UserError(
-                f"out of GPU memory at step {step} with {len(batch.ids)} clips in a batch",
-                fix="halve --batch-size and double --grad-accumulation: same result, less memory",
-            ) from error
 
     def _batches(self) -> Iterator[Any]:
         """This process's batches from the resume point on, loaded ahead by workers if asked."""
@@ -293,11 +235,14 @@ class _Loop:
         self.monitor.step(step, {**values, "grad_norm": float(norm)}, lr=self._learning_rate(step))
 
     def _evaluate(self, step: int) -> None:
+        self._refuse_nan()
         module = self._averaged()
         module.eval()
         torch.manual_seed(seed_for(self.config.seed, "evaluate", step))
         with torch.no_grad():
             metrics = self.task.evaluate(module, self.monitor, step)
+        # The first process decides for all, or a last digit could send them different ways.
+        metrics = broadcast_object_list([metrics])[0]
         self.monitor.scalars("val", step, metrics)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         if self.accelerator.is_main_process:
@@ -376,9 +321,13 @@ def _accelerator(config: FitConfig) -> Accelerator:
         ) from error
 
 
-def _settings(config: FitConfig) -> dict[str, Any]:
-    """What must stay equal for a resume to give the same bits."""
+def _settings(config: FitConfig, n_processes: int) -> dict[str, Any]:
+    """What must stay equal for a resume to go on with the same batches and weights.
+
+    Two processes may go on as one with twice the accumulation: the batches of a step are the same.
+    """
     settings = {k: v for k, v in asdict(config).items() if k not in FREE_SETTINGS}
+    settings["batches_per_step"] = settings.pop("grad_accumulation") * n_processes
     return {**settings, "betas": list(config.betas), "task_settings": dict(config.task_settings)}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ttscommon.errors import UserError
+from ttscommon.files import recover_folder
 
 TRAINING_ROOT = Path("training")
 CHECKPOINT_FOLDERS = ("best_checkpoint", "final_checkpoint")
@@ -108,6 +109,7 @@ def resolve_checkpoint(path: Path) -> Path:
         candidates.append(path.parent.parent / f"{path.stem}_checkpoint")
     candidates += [path / name for name in CHECKPOINT_FOLDERS]
     for candidate in candidates:
+        recover_folder(candidate)
         if (candidate / "config.json").is_file():
             return candidate
     raise UserError(

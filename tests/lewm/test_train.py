@@ -19,7 +19,7 @@ from lewm import weights
 from lewm.generation import Request
 from lewm.inference_engine import Engine
 from tests.lewm.prepared import prepare_tones
-from tools.lewm_train import main
+from tools.lewm_train import build_parser, configs, main
 from ttscommon.errors import UserError
 from ttscommon.progress import read_records
 
@@ -100,7 +100,7 @@ def test_two_processes_train_the_same_voice_as_one(tmp_path: Path) -> None:
         load_file(tmp_path / n / "final_checkpoint/model.safetensors") for n in ("one", "two")
     )
     for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-2, atol=2e-3, msg=name)
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=2e-5, msg=name)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +146,10 @@ def test_fine_tuning_starts_from_the_given_voice(tmp_path: Path) -> None:
         load_file(tmp_path / name / "model.safetensors")
         for name in ("base/best_checkpoint", "tuned/final_checkpoint")
     )
-    name = "predictor.blocks.0.feed_forward.0.weight"
-    name = name if name in one else next(n for n in one if n.startswith("predictor.blocks.0"))
-    torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5)
+    names = [name for name in one if name.startswith(("predictor.", "mel_decoder."))]
+    assert len(names) > 50
+    for name in names:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_epochs_set_the_number_of_steps(tmp_path: Path) -> None:
@@ -203,7 +204,45 @@ def test_bad_input_is_one_clear_line(words: list[str], message: str) -> None:
         main(words)
 
 
-def test_one_recording_cannot_be_split(tmp_path: Path) -> None:
+def test_one_clip_cannot_be_split(tmp_path: Path) -> None:
     data = prepare_tones(tmp_path / "data", n_clips=1)
-    with pytest.raises(UserError, match="add a second recording"):
+    with pytest.raises(UserError, match="one clip of tone is too little"):
         main(arguments(data, tmp_path / "out"))
+
+
+def test_overwrite_keeps_the_stage_that_did_not_change(tmp_path: Path) -> None:
+    data = prepare_tones(tmp_path / "data")
+    main(arguments(data, tmp_path / "out"))
+    copier = tmp_path / "out/runs/autoencoder/best/model.safetensors"
+    written = copier.stat().st_mtime_ns
+    main(arguments(data, tmp_path / "out", "--predictor-steps", "4", "--overwrite"))
+    assert copier.stat().st_mtime_ns == written
+    assert weights.load(tmp_path / "out/final_checkpoint")[1].step == 4
+
+
+def test_a_flag_beats_the_preset_of_a_file(tmp_path: Path) -> None:
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("preset: tiny\nspectral_weight: 0.5\n")
+    words = ["--speaker", "a", "--config", str(settings)]
+    assert configs(build_parser().parse(words))[0].preset == "tiny"
+    model, training = configs(build_parser().parse([*words, "--preset", "small"]))
+    assert model.preset == "small"
+    assert training.spectral_weight == 0.5
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--evaluate-every", "0"),
+        ("--eval-texts", "0"),
+        ("--epochs", "0"),
+        ("--stop-weight", "0"),
+        ("--join-two", "-1"),
+        ("--validation-share", "1.5"),
+        ("--ema-decay", "1"),
+        ("--cache-mels", "device", "--workers", "2"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_at_once(flags: tuple[str, ...]) -> None:
+    with pytest.raises(UserError):
+        configs(build_parser().parse(["--speaker", "a", *flags]))

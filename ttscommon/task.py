@@ -1,0 +1,81 @@
+"""What a family brings to the training loop: a task, and how to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from torch import nn
+
+from ttscommon.progress import Monitor
+from ttscommon.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How the loop runs; families fill it from their own training config."""
+
+    steps: int
+    learning_rate: float
+    schedule: Schedule = "linear"
+    warmup_steps: int = 0
+    final_share: float = 0.1
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip_norm: float = 1.0
+    grad_accumulation: int = 1
+    ema_decay: float = 0.0
+    amp: Literal["no", "bf16"] = "no"
+    compile: bool = False
+    log_every: int = 20
+    evaluate_every: int = 500
+    save_every: int = 200
+    monitor: str = "loss"
+    workers: int = 0
+    device: str = "auto"
+    seed: int = 0
+    title: str = "train"
+    task_settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Batch(Protocol):
+    """A dataclass of tensors with the clips' ids and the number of targets it is scored on."""
+
+    ids: tuple[str, ...]
+    n_targets: int
+
+
+class Task(Protocol):
+    """What a family hands to the loop.
+
+    `module(batch, progress)` returns `Losses`, each a mean over the batch's targets; `progress`
+    runs from 0 to 1 over the steps, for anything annealed.
+    """
+
+    module: nn.Module
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups; "lr_scale" multiplies the learning rate of a group."""
+        ...
+
+    def evaluate(self, module: nn.Module, monitor: Monitor, step: int) -> dict[str, float]:
+        """Score `module` on held-out data; every process calls it, none may skip it."""
+        ...
+
+    def export(
+        self, module: nn.Module, folder: Path, step: int, metrics: Mapping[str, float]
+    ) -> None:
+        """Write what inference loads; `folder` is replaced as a whole or not at all."""
+        ...
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How a run ended."""
+
+    step: int
+    best_step: int
+    best_value: float | None
+    metrics: dict[str, float]
