@@ -49,6 +49,22 @@ def predict(engine: Engine, mel: Tensor, request: Request) -> Speech:
     return _render(engine, _predicted(engine, latents, row), n_frames=mel.shape[1])
 
 
+def words_beside(path: Path) -> str:
+    """What is said in a recording or mel, from the `.txt` file of the same name.
+
+    Raises:
+        UserError: if there is none
+    """
+    beside = path.with_suffix(".txt")
+    if not beside.is_file():
+        raise UserError(
+            "the predictor needs the words of the recording",
+            where=path,
+            fix=f"give --text 'the words', or write them into {beside.name} beside it",
+        )
+    return beside.read_text(encoding="utf-8")
+
+
 def load_mel(path: Path, recipe: MelRecipe) -> Tensor:
     """A log-mel (M, T) from a `.pt`, `.npy` or `.safetensors` file, or made from a recording.
 

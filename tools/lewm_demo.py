@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"3/4  training     {n_steps[0]} + {n_steps[1]} steps -> {speaker.lewm.folder}", flush=True
     )
     train([speaker.lewm.processed], speaker.lewm, ModelConfig.tiny(), config,
-          resume_command="make demo")  # fmt: skip
+          overwrite=True, resume_command="make demo")  # fmt: skip
     print(f"4/4  speech       {speaker.outputs}", flush=True)
     next_steps = NEXT_STEPS.format(speaker=speaker.name)
     outcome = demo.speak(speaker, config)

@@ -31,7 +31,12 @@ def build_parser() -> Parser:
     data.add_argument("--text-file", type=Path, help="UTF-8 file with one text a line")
     data.add_argument("--mode", choices=("synthesize", "reconstruct", "predict"),
                       default="synthesize", help="what to do")  # fmt: skip
-    data.add_argument("--mel", type=Path, help="recording, or mel as .pt, .npy, .safetensors")
+    data.add_argument(
+        "--mel",
+        type=Path,
+        help="recording, or mel as .pt, .npy, .safetensors; for predict its words are --text, "
+        "or a .txt file beside it",
+    )
     voice = parser.add_argument_group("voice")
     voice.add_argument("--voice", help="voice of a checkpoint with several (default: --speaker)")
     voice.add_argument("--language", help="row of its language table")
@@ -98,8 +103,6 @@ def _require_inputs(parser: Parser, args: argparse.Namespace) -> None:
         parser.error("say what: --text TEXT or --text-file FILE")
     if args.mode != "synthesize" and args.mel is None:
         parser.error(f"--mode {args.mode} needs --mel FILE, a recording or a mel")
-    if args.mode == "predict" and args.text is None:
-        parser.error("--mode predict needs --text, the words of the recording")
     if args.mode != "synthesize" and args.text_file is not None:
         parser.error(f"--mode {args.mode} takes one recording, not a file of texts")
 
@@ -109,6 +112,8 @@ def _speak(engine, args: argparse.Namespace, texts: list[str], paths: list[Path]
     from lewm.outputs import speak_to_files
     from ttscommon import audio
 
+    if args.mode == "predict" and args.text is None:
+        texts = [inference.words_beside(args.mel)]
     prompt = audio.load(args.prompt_audio, engine.recipe.sample_rate) if args.prompt_audio else None
     requests = [
         inference.Request(

@@ -202,7 +202,6 @@ def test_a_voice_prompt_goes_through_the_tool(tmp_path, checkpoint, monkeypatch)
         (["--checkpoint", "x"], "say what"),
         (["--checkpoint", "x", "--text", "a", "--text-file", "b"], "say what"),
         (["--checkpoint", "x", "--mode", "reconstruct"], "needs --mel"),
-        (["--checkpoint", "x", "--mode", "predict", "--mel", "a.wav"], "needs --text"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_loaded(given, complaint, capsys):
@@ -245,3 +244,14 @@ def test_a_missing_checkpoint_is_one_line_and_exit_1(tmp_path):
     assert done.stderr.startswith("error: no checkpoint here")
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_predict_takes_the_words_from_a_text_file_beside(checkpoint, tmp_path):
+    torch.save(log_mel(torch.from_numpy(recording()), RECIPE), tmp_path / "mel.pt")
+    words = ["--checkpoint", str(checkpoint), "--mel", str(tmp_path / "mel.pt")]
+    words += ["--mode", "predict", "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"mel\.txt beside it"):
+        lewm_infer.main(words)
+    (tmp_path / "mel.txt").write_text("hello there", encoding="utf-8")
+    lewm_infer.main(words)
+    assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".wav"]
