@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 STOP_POSITIVE_WEIGHT = 8.0
 GUIDED_HEADS = 2
-# The guide's successor formula floors magnitudes at 1e-5; then bands that hardly move rule the loss
+# The reference floors magnitudes at 1e-5; then bands that hardly move rule the loss
 # and get garbage (measured, docs/lewm.md). A magnitude of 1 is a ripple of a thirtieth of the
 # mel's standard deviation at the smallest size: quieter ones count as equal.
 MAGNITUDE_FLOOR = 1.0
@@ -186,10 +186,10 @@ class MultiResolutionSpectralLoss(nn.Module):
         # Frames are centred on j * hop; those centred on padding belong to no clip.
         centres = torch.arange(x.shape[-1], device=x.device) * hop
         padding = (centres >= lengths[:, None])[:, None, None, :]  # (B, 1, 1, J)
-        x, y = x.masked_fill(padding, MAGNITUDE_FLOOR), y.masked_fill(padding, MAGNITUDE_FLOOR)
-        convergence = (y - x).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
+        error, reach = (y - x).masked_fill(padding, 0), y.masked_fill(padding, 0)
+        convergence = error.flatten(1).norm(dim=1) / reach.flatten(1).norm(dim=1)
         n_values = (~padding).sum(-1).flatten().clamp(min=1) * x.shape[1] * x.shape[2]  # (B,)
-        distance = (x.log() - y.log()).abs().sum((1, 2, 3)) / n_values
+        distance = (x.log() - y.log()).masked_fill(padding, 0).abs().sum((1, 2, 3)) / n_values
         return convergence + distance
 
 
