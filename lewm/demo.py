@@ -35,7 +35,7 @@ from ttscommon.workspace import Speaker
 # The longest clip of the bundled set is 14 s; transcripts are all there, so nothing is fetched.
 PREPARE = PreprocessConfig(max_seconds=15.0, transcribe="never", workers=1)
 NEW_SENTENCE = "Please call our glorious weasels before you leave the house."
-N_MEASURED = 8  # training clips that are measured; held-out ones all are
+N_MEASURED = 4  # training clips that are measured; held-out ones all are
 N_SHOWN = 2  # training clips that can be heard; of the held-out ones one
 
 LEAD = """

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lewm.demo import bring_recordings
+from tools.lewm_demo import main
+from ttscommon import audio
+from ttscommon.errors import UserError
+from ttscommon.workspace import Speaker
+
+SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample_speaker"
+HEADINGS = ("training_text_1", "training_text_2", "held_out_text_1")
+VERSIONS = ("recording", "copy", "teacher_forced", "from_text")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """Five short recordings of the bundled speaker."""
+    folder = tmp_path_factory.mktemp("source")
+    with (SAMPLE / "transcripts.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows = sorted(rows, key=lambda row: audio.duration(SAMPLE / row["audio_path"]))[:5]
+    (folder / "audio").mkdir()
+    for row in rows:
+        shutil.copyfile(SAMPLE / row["audio_path"], folder / row["audio_path"])
+    with (folder / "transcripts.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["audio_path", "text"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def run_demo(source: Path, root: Path) -> None:
+    steps = ["--autoencoder-steps", "2", "--predictor-steps", "2"]
+    main(["--input", str(source), "--training-root", str(root), *steps])
+
+
+@pytest.fixture(scope="module")
+def speaker(source, tmp_path_factory) -> Speaker:
+    root = tmp_path_factory.mktemp("training")
+    run_demo(source, root)
+    return Speaker("demo", root)
+
+
+def test_every_version_of_every_text_can_be_heard(speaker):
+    expected = {f"{heading}_{version}.wav" for heading in HEADINGS for version in VERSIONS}
+    expected.add("new_sentence_from_text.wav")
+    assert {path.name for path in speaker.outputs.iterdir()} == expected
+    assert all(audio.duration(path) > 0.2 for path in speaker.outputs.iterdir())
+
+
+def test_the_page_plays_what_lies_in_outputs_and_says_what_to_do_next(speaker):
+    page = speaker.report.read_text(encoding="utf-8")
+    assert page.count("<audio ") == len(list(speaker.outputs.iterdir()))
+    assert "What a voice learns from 5 recordings" in page
+    assert "Teacher-forced, held-out text" in page
+    assert "python tools/lewm_train.py --speaker NAME" in page
+
+
+def test_started_again_after_a_kill_it_trains_only_what_is_missing(source, speaker):
+    finished = speaker.lewm.run("autoencoder") / "best" / "model.safetensors"
+    before = finished.stat().st_mtime_ns
+    for lost in (speaker.lewm.run("predictor"), speaker.lewm.best_checkpoint, speaker.outputs):
+        shutil.rmtree(lost)
+    run_demo(source, speaker.root)
+    assert finished.stat().st_mtime_ns == before
+    assert (speaker.lewm.best_checkpoint / "model.safetensors").is_file()
+    assert len(list(speaker.outputs.iterdir())) == 13
+
+
+def test_recordings_are_brought_once_and_a_cut_copy_again(source, tmp_path):
+    speaker = Speaker("demo", tmp_path)
+    assert bring_recordings(source, speaker) == 6
+    assert bring_recordings(source, speaker) == 0
+    copied = next(speaker.audio.iterdir())
+    copied.write_bytes(copied.read_bytes()[:100])
+    assert bring_recordings(source, speaker) == 1
+
+
+def test_a_missing_folder_of_recordings_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"no recordings here.*gone"):
+        bring_recordings(tmp_path / "gone", Speaker("demo", tmp_path))
