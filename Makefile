@@ -7,7 +7,7 @@
 UV = $$(command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 WORKERS ?= 2
-# Compiled modules are kept in .venv: without them each start of python takes half a minute of work.
+# Compiled modules are kept in .venv; compiling them costs 12 CPU-seconds at each start of a tool.
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## show this list
