@@ -107,7 +107,7 @@ class Engine:
         self.recipe = self.model.recipe
         self.vocoder = load_vocoder(vocoder, self.recipe, self.device)
         self.settings = settings or GenerationSettings()
-        self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
+        self.seconds: dict[Stage, float] = {stage: 0.0 for stage in STAGES}
         self.clock = clock
         is_static = compile or self.device.type == "cuda"
         self._run = StaticDecoder(self.model, compile=compile).run if is_static else None
@@ -129,14 +129,14 @@ class Engine:
         before = dict(self.seconds)
         generations = self.generate(flat)
         rendered = self.render([g.latents for g in generations])
-        spent = {stage: self.seconds[stage] - before[stage] for stage in self.seconds}
+        spent: dict[Stage, float] = {s: self.seconds[s] - before[s] for s in STAGES}
         n_frames = sum(len(g.latents) for g in generations)
         speeches, at = [], 0
         for sentences in parts:
             mine = slice(at, at + len(sentences))
             at = mine.stop
             share = sum(len(g.latents) for g in generations[mine]) / n_frames
-            seconds: dict[Stage, float] = {stage: value * share for stage, value in spent.items()}
+            seconds: dict[Stage, float] = {s: spent[s] * share for s in STAGES}
             speeches.append(self._join(generations[mine], rendered[mine], seconds))
         return speeches
 

@@ -105,7 +105,7 @@ def _whisper(model: str, device: str) -> Any:
 @functools.lru_cache(maxsize=1)
 def _faster_whisper(folder: str, device: str) -> Any:
     try:
-        from faster_whisper import WhisperModel
+        from faster_whisper import WhisperModel  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             "a CTranslate2 folder needs faster-whisper",
