@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from indextts.s2mel.config import DiTConfig
 from indextts.s2mel.dit import DiT
@@ -12,7 +13,7 @@ SIGMA_MIN = 1e-6  # width of the flow's end around each training mel
 
 
 class CFM(nn.Module):
-    """The flow; the estimator may be in half precision, the mel itself stays in float32."""
+    """The flow; its estimator may work in half precision, the mel itself stays in float32."""
 
     def __init__(self, config: DiTConfig):
         super().__init__()
@@ -31,6 +32,7 @@ class CFM(nn.Module):
         n_steps: int = 25,
         guidance: float = 0.7,
         temperature: float = 1.0,
+        flow_dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Solve the flow by Euler steps with classifier-free guidance (Ho and Salimans 2022).
 
@@ -45,6 +47,7 @@ class CFM(nn.Module):
             prompt_lengths: (B,) frames of each row's prompt; all P by default
             guidance: how far to go on from the unconditioned velocity past the conditioned one
             temperature: factor of the noise
+            flow_dtype: what the estimator computes in; None: what its weights are in
 
         Returns:
             (B, M, T) float32, zero in the prompt's frames and in the padding
@@ -53,7 +56,8 @@ class CFM(nn.Module):
         if lengths is not None and bool((lengths == n_frames).all()):
             lengths = None  # spares a mask in every layer
         is_fixed, start = _fixed_frames(n_frames, prompt, lengths, prompt_lengths)
-        dtype = self.estimator.conv1.weight.dtype
+        dtype = flow_dtype or self.estimator.conv1.weight.dtype
+        weights = _weights_in(dtype, self.estimator)
         guides = [start.to(dtype), style.to(dtype), condition.to(dtype)]
         if guidance > 0:
             guides = [torch.cat([guide, torch.zeros_like(guide)]) for guide in guides]
@@ -63,14 +67,14 @@ class CFM(nn.Module):
         steps = grid.diff()
         x, time = (temperature * noise.float()).masked_fill(is_fixed, 0), grid[0]
         for step in steps:
-            velocity = self.estimator(
+            inputs = (
                 x.to(dtype).repeat(n_copies, 1, 1),
                 guides[0],
                 lengths,
                 torch.full((n_copies * n_rows,), float(time), device=x.device),
                 *guides[1:],
-                own_ends=True,
-            ).float()
+            )
+            velocity = functional_call(self.estimator, weights, inputs, {"own_ends": True}).float()
             if guidance > 0:
                 informed, free = velocity.chunk(2)
                 velocity = (1 + guidance) * informed - guidance * free
@@ -120,6 +124,15 @@ class CFM(nn.Module):
         error = (velocity - (mel - (1 - SIGMA_MIN) * noise)).abs().masked_fill(~is_target, 0)
         n_numbers = is_target.sum(dim=(1, 2)).clamp(min=1) * mel.shape[1]
         return (error.sum(dim=(1, 2)) / n_numbers).mean()
+
+
+def _weights_in(dtype: torch.dtype, estimator: DiT) -> dict[str, Tensor]:
+    """Weights of the estimator that are of another type, cast."""
+    return {
+        name: weight.to(dtype)
+        for name, weight in estimator.named_parameters()
+        if weight.dtype != dtype
+    }
 
 
 def _fixed_frames(

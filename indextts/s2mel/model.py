@@ -64,6 +64,7 @@ class S2Mel(nn.Module):
         guidance: float = 0.7,
         temperature: float = 1.0,
         max_frames: int = 16_384,
+        flow_dtype: torch.dtype | None = None,
     ) -> list[Tensor]:
         """Mels of several segments, those of like length in one batch.
 
@@ -72,6 +73,7 @@ class S2Mel(nn.Module):
             speakers: whose voice, for each segment
             noises: (1, M, P + T) standard normal for each segment, its prompt's frames included
             max_frames: most frames in a batch, padding included; a longer segment goes alone
+            flow_dtype: what the flow's estimator computes in; None: what its weights are in
 
         Returns:
             (1, M, T) for each segment, in the order given
@@ -98,6 +100,7 @@ class S2Mel(nn.Module):
                 n_steps=n_steps,
                 guidance=guidance,
                 temperature=temperature,
+                flow_dtype=flow_dtype,
             )
             for row, i in enumerate(group):
                 mels[i] = made[row : row + 1, :, prompt_lengths[row] : lengths[i]]

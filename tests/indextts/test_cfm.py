@@ -68,15 +68,30 @@ def test_the_training_loss_equals_the_originals(flow):
     assert loss.item() == pytest.approx(data["out.train_loss"].item(), abs=2e-6)
 
 
-def test_a_bf16_estimator_gives_nearly_the_same_mel():
+def miniature():
     torch.manual_seed(0)
     made = CFM(S2MelConfig.tiny().dit).eval()
     condition, noise = torch.randn(1, 40, 20), torch.randn(1, 12, 40)
     prompt, style = torch.randn(1, 12, 10), torch.randn(1, 10)
-    mel = made.inference(condition, prompt, style, noise, n_steps=4)
-    half = made.bfloat16().inference(condition, prompt, style, noise, n_steps=4)
+    return made, (condition, prompt, style, noise)
+
+
+def test_a_bf16_estimator_gives_nearly_the_same_mel():
+    made, given = miniature()
+    mel = made.inference(*given, n_steps=4)
+    half = made.bfloat16().inference(*given, n_steps=4)
     assert half.dtype == torch.float32
     assert furthest(mel, half) < 0.05 * mel.std()
+
+
+def test_a_flow_in_bf16_leaves_the_weights_as_they_are():
+    made, given = miniature()
+    mel = made.inference(*given, n_steps=4)
+    half = made.inference(*given, n_steps=4, flow_dtype=torch.bfloat16)
+    assert torch.equal(made.inference(*given, n_steps=4), mel)
+    assert {weight.dtype for weight in made.parameters()} == {torch.float32}
+    assert 0 < furthest(mel, half) < 0.05 * mel.std()
+    assert torch.equal(made.bfloat16().inference(*given, n_steps=4), half)
 
 
 def test_a_prompt_as_long_as_the_whole_is_refused(flow):
