@@ -108,7 +108,12 @@ class UnifiedVoice(nn.Module):
     utterances; `start` and `step` write codes one by one; `latents` reads written codes again and
     gives the hidden states for the acoustic model. Attribute names are the keys of the official
     checkpoints.
+
+    Attributes:
+        file_fingerprint: of the file it was read from, see `indextts.weights`
     """
+
+    file_fingerprint: str | None = None
 
     def __init__(self, config: GptConfig):
         super().__init__()
