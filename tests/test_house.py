@@ -22,7 +22,7 @@ MAY_IMPORT = {
     **{family: {family, "ttscommon"} for family in FAMILIES},
 }
 LIGHT = ["ttscommon.errors", "ttscommon.config", "ttscommon.cli", "ttscommon.workspace"]
-LIGHT += ["ttscommon.manifest", "lewm.config"]
+LIGHT += ["ttscommon.manifest", "ttscommon.catalogue", "ttscommon.downloads", "lewm.config"]
 MAX_FILE, MAX_FUNCTION = 400, 60
 NOT_OURS = {
     ".git",
