@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from ttscommon.cli import Parser, run
 from ttscommon.files import write_json
+from ttscommon.outputs import read_texts, require_new, speech_paths
 from ttscommon.workspace import Speaker, resolve_checkpoint
 
 STAGES = ("predictor", "decoder", "vocoder")
@@ -62,15 +63,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("to speak give --text-file FILE and a voice; to measure, --benchmark")
     voice = args.checkpoint or (speaker.lewm.best_checkpoint if speaker else None)
     args.checkpoint = resolve_checkpoint(voice) if voice else None
-    from lewm.outputs import read_texts, require_new, speech_paths  # torch loads here
-
     require_new([args.json] if args.json else [], overwrite=args.overwrite)
     if args.benchmark:
         report = _benchmark(_engine(args), args)
     else:
         texts = read_texts(args.text_file)
         folder = args.output_dir or (speaker.outputs if speaker else Path())
-        paths = speech_paths(texts, folder)
+        paths = speech_paths(texts, folder, "lewm")
         require_new(paths, overwrite=args.overwrite)
         report = _speak(_engine(args), args, texts, paths)
     if args.json:

@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from ttscommon.cli import Parser, run
 from ttscommon.files import write_json
+from ttscommon.outputs import read_texts, require_new, speech_paths
 from ttscommon.workspace import Speaker, resolve_checkpoint
 
 log = logging.getLogger("lewm_infer")
@@ -63,11 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     _require_inputs(parser, args)
     checkpoint, folder = _places(args)
     from lewm.inference_engine import PRECISIONS, Engine, GenerationSettings  # torch loads here
-    from lewm.outputs import read_texts, require_new, speech_paths
 
     texts = read_texts(args.text_file) if args.text_file else [args.text or ""]
     names = texts if args.mode == "synthesize" else [f"{args.mode} {args.mel.stem}"]
-    paths = [args.output] if args.output else speech_paths(names, folder)
+    paths = [args.output] if args.output else speech_paths(names, folder, "lewm")
     if len(paths) < len(texts):
         parser.error("--output names one file; use --output-dir for several texts")
     require_new([*paths, *([args.json] if args.json else [])], overwrite=args.overwrite)

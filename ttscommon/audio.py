@@ -72,11 +72,14 @@ def duration(path: Path) -> float:
     return info.frames / info.samplerate
 
 
-def save(path: Path, audio: Audio, sample_rate: int) -> None:
-    """Write a 16-bit mono WAV, atomically; louder than full scale is clipped."""
+def save(path: Path, audio: Audio | NDArray[np.int16], sample_rate: int) -> None:
+    """Write a 16-bit mono WAV, atomically.
+
+    Sound that is louder than full scale is clipped; 16-bit samples are written as they are.
+    """
+    samples = audio if audio.dtype == np.int16 else np.clip(audio, -1, 1)
     with atomic(path) as draft:
-        clipped = np.clip(audio, -1, 1)
-        soundfile.write(draft, clipped, sample_rate, subtype="PCM_16", format="WAV")
+        soundfile.write(draft, samples, sample_rate, subtype="PCM_16", format="WAV")
 
 
 def trim_silence(audio: Audio, sample_rate: int, threshold_db: float) -> Audio:

@@ -156,3 +156,9 @@ def test_loudness_never_clips_and_leaves_silence_alone():
     click[100:110] = 0.5
     assert np.abs(normalize_loudness(click, RATE, -5.0)).max() <= 0.99
     np.testing.assert_array_equal(normalize_loudness(np.zeros(RATE, np.float32), RATE, -23.0), 0)
+
+
+def test_sixteen_bit_samples_are_written_as_they_are(tmp_path):
+    samples = np.array([-32768, -1, 0, 1, 32767], dtype=np.int16)
+    save(tmp_path / "exact.wav", samples, 22_050)
+    assert soundfile.read(tmp_path / "exact.wav", dtype="int16")[0].tolist() == samples.tolist()
