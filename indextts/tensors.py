@@ -144,15 +144,15 @@ def _flattened(data: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
 def _convert(module: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
     """Move tensor by tensor, so that at most one is there twice."""
     for part in module.modules():
-        for store in (part._parameters, part._buffers):
-            for name, value in store.items():
-                if value is None:
-                    continue
-                kind = dtype if value.is_floating_point() else value.dtype
-                moved = value.detach().to(device, kind)
-                # Weights stored turned round are laid out as the network reads them.
-                moved = moved.contiguous()
-                store[name] = nn.Parameter(moved) if store is part._parameters else moved
+        for name, parameter in part.named_parameters(recurse=False):
+            setattr(part, name, nn.Parameter(_converted(parameter, dtype, device)))
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, _converted(buffer, dtype, device))
+
+
+def _converted(value: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    moved = value.detach().to(device, dtype if value.is_floating_point() else None)
+    return moved.contiguous()  # stored turned round, laid out as the network reads it
 
 
 def _first(names: list[str]) -> str:
