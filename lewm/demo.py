@@ -150,7 +150,7 @@ def write_report(speaker: Speaker, config: TrainConfig, outcome: Outcome, comman
     )
     report.section("Listen", LISTEN.format(vocoder=outcome.vocoder))
     for heading, versions in outcome.shown:
-        report.heading(heading[0].upper() + heading[1:], f"“{versions[0].text}”")
+        report.heading(heading.capitalize(), f"“{versions[0].text}”")
         for heard in versions:
             report.audio(heard.label, heard.path, heard.log_mel)
     counts = {"n_training": outcome.n_training, "n_held_out": outcome.n_held_out}
@@ -158,9 +158,10 @@ def write_report(speaker: Speaker, config: TrainConfig, outcome: Outcome, comman
     report.table(outcome.table)
     report.section("Alignment", ALIGNMENT)
     for heading, versions in outcome.shown:
-        attention = versions[-1].attention
-        if attention is not None:
-            report.figure(alignment_figure(attention.numpy(), text=versions[-1].text), heading)
+        said = versions[-1]
+        if said.attention is not None:
+            figure = alignment_figure(said.attention.numpy(), text=said.text)
+            report.figure(figure, heading.capitalize())
     report.section("Training")
     for stage, value in (("autoencoder", "mel_l1"), ("predictor", "mel_dtw")):
         records = read_records(speaker.lewm.logs / stage / "progress.jsonl")
