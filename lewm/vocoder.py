@@ -15,7 +15,7 @@ from ttscommon.errors import UserError
 from ttscommon.mel import MelRecipe
 
 VOCOS_HUB_ID = "charactr/vocos-mel-24khz"
-VOCOS_FOLDER = Path("checkpoints/vocos-mel-24khz")
+VOCOS_FOLDER = Path("checkpoints/vocos")  # where tools/download_checkpoints.py puts it
 _VOCOS_FILES = ("config.yaml", "pytorch_model.bin")
 
 

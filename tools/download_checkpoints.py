@@ -135,7 +135,34 @@ def _verify(plan: Plan) -> list[str]:
     for file, is_right, what in check(plan):
         print(f"  {'ok' if is_right else 'WRONG':6} {file.name}: {what}", flush=True)
         wrong += [] if is_right else [file.name]
+    wrong += _verify_contents(plan)
     return wrong
+
+
+def _verify_contents(plan: Plan) -> list[str]:
+    """Names and shapes of the tensors, for the systems whose networks this clone has."""
+    if plan.family.name == "indextts2":
+        from indextts.verification import verify_folder  # torch loads here
+
+        wrong = []
+        for finding in verify_folder(plan.folder):
+            mark = "ok" if finding.is_right else "WRONG"
+            print(f"  {mark:6} {finding.name}: {finding.what}", flush=True)
+            wrong += [] if finding.is_right else [finding.name]
+        return wrong
+    if plan.family.name == "vocos" and not plan.missing:
+        from lewm.vocoder import load_vocoder
+        from ttscommon.mel import MelRecipe
+
+        try:
+            load_vocoder(f"vocos:{plan.folder}", MelRecipe())
+        except UserError as error:
+            print(f"  WRONG  {error}")
+            return [plan.folder.name]
+        print("  ok     every tensor of this Vocos is there, made for LeWM's mels")
+        return []
+    print("  the tensors inside weren't looked at: sizes and checksums are all that is compared")
+    return []
 
 
 def _bytes(size: int | None) -> str:

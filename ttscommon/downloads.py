@@ -47,7 +47,7 @@ class Wanted:
     """One file of a plan.
 
     Attributes:
-        name: path under the system's folder; still a pattern while `remote` is None
+        name: path under the system's folder; still a pattern where neither hub nor disk knows more
         origin: repository or address it comes from
         path: its place there
         commit: of the repository; None if unknown
@@ -65,9 +65,7 @@ class Wanted:
 
     @property
     def is_here(self) -> bool:
-        """Something stands at its place; for a pattern, anything that matches."""
-        if self.remote is None:
-            return any(self.target.parent.glob(self.target.name))
+        """Something stands at its place."""
         return self.target.exists()
 
     @property
@@ -200,10 +198,10 @@ def fetch(plan: Plan, *, overwrite: bool = False) -> Iterator[Wanted]:
     """Bring what is missing into its place, one file after another; yields each that is done.
 
     Raises:
-        UserError: if the hub can't be reached, the disk is too small, a file that stands there is
-            another one and `overwrite` isn't given, or what arrives is damaged
+        UserError: if the hub can't be reached, the disk is too small, a file that stands there has
+            another size and `overwrite` isn't given, or what arrives is damaged
     """
-    others = [file for file in plan.files if file.is_other]
+    others = [file for file in plan.files if file.is_other or (overwrite and not _is_right(file))]
     if others and not overwrite:
         names = ", ".join(file.name for file in others)
         fix = "add --overwrite to replace them, or --verify to look closer"
@@ -256,6 +254,13 @@ def check(plan: Plan) -> Iterator[tuple[Wanted, bool, str]]:
             yield file, True, "as published (size and checksum)"
 
 
+def _is_right(file: Wanted) -> bool:
+    """Absent, or as published as far as that is known."""
+    if not file.is_here or file.remote is None or file.remote.digest is None:
+        return True
+    return digest_of(file.target, file.remote.digest.partition(":")[0]) == file.remote.digest
+
+
 def digest_of(path: Path, kind: str) -> str:
     """ "sha256:..." of a file, or "sha1:..." as git counts it."""
     state = hashlib.new(kind)
@@ -271,12 +276,14 @@ def _wanted(source: Source, folder: Path, listing: Listing | None) -> Iterator[W
     place = folder / source.folder
     known = Wanted("", place, source.repo, "", source.licence)
     if listing is None:
-        for name in source.files:
-            there = str(Path(source.folder, name))
-            yield replace(known, name=there, target=place / name, path=name)
+        for pattern in source.files:
+            here = [path for path in sorted(place.glob(pattern)) if path.name[0] != "."]
+            for path in here or [place / pattern]:
+                name, there = str(path.relative_to(folder)), str(path.relative_to(place))
+                yield replace(known, name=name, target=path, path=there)
         return
     matches = {
-        pattern: [name for name in listing.files if fnmatch(name, pattern)]
+        pattern: [name for name in listing.files if _matches(name, pattern)]
         for pattern in (*source.files, *source.extras)
     }
     absent = [pattern for pattern in source.files if not matches[pattern]]
@@ -294,6 +301,11 @@ def _wanted(source: Source, folder: Path, listing: Listing | None) -> Iterator[W
             hub_licence=listing.licence,
             remote=listing.files[name],
         )
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """A star stands for no slash."""
+    return fnmatch(name, pattern) and name.count("/") == pattern.count("/")
 
 
 def _fetch(file: Wanted) -> None:

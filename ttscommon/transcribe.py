@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ttscommon.errors import UserError
 
 WHISPER_RATE = 16_000
+DOWNLOADED = Path("checkpoints/whisper")  # where tools/download_checkpoints.py puts NAME.pt
 LOCAL_FIX = "give a model that is on this machine: --whisper-model PATH.pt"
 
 
@@ -33,7 +34,8 @@ def load_transcriber(model: str, device: str = "auto") -> Transcriber:
     The result can be sent to other processes, which load the model again.
 
     Args:
-        model: a Whisper name ("base", downloaded once), a .pt file, or a CTranslate2 folder
+        model: a Whisper name ("base": the file under checkpoints/whisper/, or else downloaded
+            once into openai-whisper's own cache), a .pt file, or a CTranslate2 folder
         device: "auto", "cpu" or "cuda"
 
     Raises:
@@ -44,6 +46,8 @@ def load_transcriber(model: str, device: str = "auto") -> Transcriber:
     if Path(model).is_dir():
         _faster_whisper(model, device)
         return FasterWhisper(model, device)
+    here = DOWNLOADED / f"{model}.pt"
+    model = str(here) if here.is_file() else model
     _whisper(model, device)
     return Whisper(model, device)
 

@@ -145,7 +145,7 @@ def test_the_public_full_size_key_list_loads(tmp_path):
 
 def test_auto_is_griffin_lim_until_the_official_vocos_is_there(tmp_path):
     assert load_vocoder("auto", RECIPE).name == "griffinlim"
-    write_vocos(tmp_path / "checkpoints" / "vocos-mel-24khz")
+    write_vocos(tmp_path / "checkpoints" / "vocos")
     assert load_vocoder("auto", RECIPE).name == "vocos:charactr/vocos-mel-24khz"
     other = MelRecipe(hop_length=300)
     assert load_vocoder("auto", other).name == "griffinlim"

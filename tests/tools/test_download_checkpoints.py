@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lewm.test_vocoder import write_vocos
 from tests.ttscommon.fake_hub import COMMIT, FakeHub, serving
 from tools import download_checkpoints
 from ttscommon.catalogue import FAMILIES
@@ -29,6 +30,16 @@ def hub(monkeypatch) -> Iterator[FakeHub]:
     fake = FakeHub({"charactr/vocos-mel-24khz": dict(VOCOS)}, large={"pytorch_model.bin"})
     with serving(fake):
         yield fake
+
+
+@pytest.fixture
+def kani(hub) -> FakeHub:
+    files = {"config.json": b"{}", "model.safetensors": WEIGHTS, "tokenizer.json": b"[]"}
+    files |= {"chat_template.jinja": b"", "onnx/model.safetensors": b"another form"}
+    hub.repos["nineninesix/kani-tts-400m-0.3-pt"] = files
+    hub.repos["nvidia/nemo-nano-codec-22khz-0.6kbps-12.5fps"] = {"codec.nemo": WEIGHTS}
+    hub.large = {"model.safetensors", "codec.nemo"}
+    return hub
 
 
 def download(folder: Path, endpoint: str, *words: str) -> None:
@@ -147,17 +158,24 @@ def test_without_a_network_a_complete_folder_is_enough(tmp_path, capsys):
     assert "0 files fetched, 2 were there" in capsys.readouterr().out
 
 
-def test_a_licence_that_is_not_open_is_shown_before_the_first_byte(hub, tmp_path, capsys):
-    hub.repos["nineninesix/kani-tts-400m-0.3-pt"] = {}
-    with pytest.raises(UserError, match=r"the repository has no config\.json and no \*\.safet"):
-        download(tmp_path, hub.endpoint, "kani")
-    files = ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja")
-    hub.repos["nineninesix/kani-tts-400m-0.3-pt"] = dict.fromkeys(files, b"x")
-    hub.repos["nvidia/nemo-nano-codec-22khz-0.6kbps-12.5fps"] = {"codec.nemo": b"y"}
-    download(tmp_path, hub.endpoint, "kani")
+def test_a_licence_that_is_not_open_is_shown_before_the_first_byte(kani, tmp_path, capsys):
+    download(tmp_path, kani.endpoint, "kani")
     said = capsys.readouterr().out
     assert 0 <= said.index("LFM Open License") < said.index("config.json")
-    assert "kani/kani-tts-400m-0.3-pt/chat_template.jinja" in names_in(tmp_path)
+
+
+def test_patterns_take_the_same_folder_only(kani, tmp_path):
+    download(tmp_path, kani.endpoint, "kani")
+    found = {Path(name).name for name in names_in(tmp_path)}
+    assert found == {"downloads.json", "codec.nemo", "chat_template.jinja", "config.json",
+                     "model.safetensors", "tokenizer.json"}  # fmt: skip
+    assert not list(tmp_path.rglob("onnx"))
+
+
+def test_a_repository_that_lacks_a_file_is_named(kani, tmp_path):
+    del kani.repos["nineninesix/kani-tts-400m-0.3-pt"]["model.safetensors"]
+    with pytest.raises(UserError, match=r"has no \*\.safetensors \[nineninesix/kani"):
+        download(tmp_path, kani.endpoint, "kani")
 
 
 def test_files_can_be_left_out(hub, tmp_path):
@@ -199,25 +217,39 @@ def test_a_mirror_needs_an_address(tmp_path):
         download(tmp_path, "mirror", "vocos")
 
 
-def test_verify_tells_whole_changed_and_missing_files_apart(hub, tmp_path, capsys):
-    download(tmp_path, hub.endpoint, "vocos")
-    download(tmp_path, hub.endpoint, "vocos", "--verify")
-    assert capsys.readouterr().out.count("as published") == 2
-    (tmp_path / "vocos" / "pytorch_model.bin").write_bytes(WEIGHTS[::-1])
-    (tmp_path / "vocos" / "config.yaml").unlink()
-    with pytest.raises(UserError, match=r"2 files are wrong: config\.yaml, pytorch_model\.bin"):
-        download(tmp_path, hub.endpoint, "vocos", "--verify")
+def test_verify_tells_whole_changed_and_missing_files_apart(kani, tmp_path, capsys):
+    folder = tmp_path / "kani" / "kani-tts-400m-0.3-pt"
+    download(tmp_path, kani.endpoint, "kani")
+    download(tmp_path, kani.endpoint, "kani", "--verify")
+    assert capsys.readouterr().out.count("as published") == 5
+    (folder / "model.safetensors").write_bytes(WEIGHTS[::-1])
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=r"2 files are wrong: \S+config\.json, \S+model\.safeten"):
+        download(tmp_path, kani.endpoint, "kani", "--verify")
     said = capsys.readouterr().out
-    assert "config.yaml: missing" in said
-    assert "pytorch_model.bin: the checksum differs" in said
+    assert "config.json: missing" in said
+    assert "model.safetensors: the checksum differs" in said
+    download(tmp_path, kani.endpoint, "kani", "--overwrite")
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
 
 
-def test_without_a_network_verify_compares_with_the_notes(hub, tmp_path, capsys):
-    download(tmp_path, hub.endpoint, "vocos")
+def test_without_a_network_verify_compares_with_the_notes(kani, tmp_path, capsys):
+    download(tmp_path, kani.endpoint, "kani")
+    download(tmp_path, NOBODY, "kani", "--verify")
+    said = capsys.readouterr().out
+    assert said.count("as published") == 4
+    assert "the tensors inside weren't looked at" in said
+    (tmp_path / "kani" / "nemo-nano-codec-22khz-0.6kbps-12.5fps" / "codec.nemo").unlink()
+    with pytest.raises(UserError, match=r"1 files are wrong: \S+nemo"):
+        download(tmp_path, NOBODY, "kani", "--verify")
+
+
+def test_verify_looks_into_a_vocos(tmp_path, capsys):
+    folder = write_vocos(tmp_path / "vocos")
     download(tmp_path, NOBODY, "vocos", "--verify")
-    assert capsys.readouterr().out.count("as published") == 2
-    (tmp_path / "vocos" / "pytorch_model.bin").write_bytes(b"short")
-    with pytest.raises(UserError, match=r"1 files are wrong: pytorch_model\.bin"):
+    assert "every tensor of this Vocos is there" in capsys.readouterr().out
+    (folder / "pytorch_model.bin").write_bytes(WEIGHTS)
+    with pytest.raises(UserError, match="1 files are wrong: vocos"):
         download(tmp_path, NOBODY, "vocos", "--verify")
 
 

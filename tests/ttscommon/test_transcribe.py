@@ -32,6 +32,14 @@ def test_a_missing_file_is_named(tmp_path):
     assert "base.pt" in str(caught.value)
 
 
+def test_a_name_means_the_downloaded_file_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints" / "whisper").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "whisper" / "base.pt").write_bytes(b"not a model")
+    with pytest.raises(UserError, match=r"cannot load Whisper 'checkpoints/whisper/base\.pt'"):
+        load_transcriber("base", "cpu")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x80\x02broken"])
 def test_a_broken_file_is_one_line(tmp_path, content):
     path = tmp_path / "base.pt"

@@ -1,0 +1,126 @@
+"""Is a checkpoint folder whole, and is it IndexTTS2 2.0? Tensor by tensor, without loading it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from indextts import weights
+from indextts.checkpoint import CheckpointFolder
+from indextts.config import GptConfig
+from indextts.gpt.model import UnifiedVoice
+from indextts.tensors import read_tensors
+from ttscommon.errors import UserError
+
+OFFICIAL = Path(__file__).parent / "keys" / "acoustic.json"
+NOWHERE = torch.device("meta")  # shapes without numbers
+Shapes = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found out about one file, in words."""
+
+    name: str
+    is_right: bool
+    what: str
+
+
+def verify_folder(root: Path) -> Iterator[Finding]:
+    """Compare the tensors of every network with its configuration and with the official release.
+
+    A file whose tensors fit the folder's own config.yaml is right even where its sizes aren't the
+    official ones, as in a miniature or after fine-tuning with another tokenizer; that is said.
+    """
+    try:
+        folder = CheckpointFolder.open(root)
+    except UserError as error:
+        yield Finding(str(root), False, str(error))
+        return
+    official = json.loads(OFFICIAL.read_text(encoding="utf-8"))
+    published = {
+        name: {key: shape for key, (shape, _) in keys.items()} for name, keys in official.items()
+    }
+    config = folder.config
+    networks: list[tuple[Path, Shapes, Callable[[], nn.Module]]] = [
+        (
+            folder.gpt,
+            _official_gpt(),
+            lambda: weights.load_gpt(folder.gpt, config.gpt, device=NOWHERE),
+        ),
+        (
+            folder.s2mel,
+            published["s2mel.pth"],
+            lambda: weights.load_s2mel(folder.s2mel, config.s2mel, device=NOWHERE),
+        ),
+        (
+            folder.semantic_codec,
+            published["semantic_codec/model.safetensors"],
+            lambda: weights.load_codec(folder.semantic_codec, config.codec, device=NOWHERE),
+        ),
+        (
+            folder.campplus,
+            published["campplus_cn_common.bin"],
+            lambda: weights.load_campplus(folder.campplus, device=NOWHERE),
+        ),
+        (
+            folder.bigvgan / "bigvgan_generator.pt",
+            published["bigvgan_generator.pt"],
+            lambda: weights.load_bigvgan(folder.bigvgan, device=NOWHERE),
+        ),
+    ]
+    for path, expected, load in networks:
+        yield _network(path, expected, load)
+    yield _matrices(folder)
+    yield _statistics(folder)
+
+
+def _official_gpt() -> Shapes:
+    with NOWHERE:
+        return _shapes(UnifiedVoice(GptConfig()))
+
+
+def _shapes(module: nn.Module) -> Shapes:
+    return {key: list(value.shape) for key, value in module.state_dict().items()}
+
+
+def _network(path: Path, expected: Shapes, load: Callable[[], nn.Module]) -> Finding:
+    try:
+        found = _shapes(load())
+    except UserError as error:
+        return Finding(path.name, False, error.what)
+    n_other = sum(found.get(key) != shape for key, shape in expected.items())
+    n_other += len(found.keys() - expected.keys())
+    if n_other == 0:
+        what = f"{len(found)} tensors with the official names and shapes"
+    else:
+        what = f"{len(found)} tensors that fit config.yaml; {n_other} aren't of the official shape"
+    return Finding(path.name, True, what)
+
+
+def _matrices(folder: CheckpointFolder) -> Finding:
+    name = f"{folder.spk_matrix.name}, {folder.emo_matrix.name}"
+    try:
+        speakers, emotions = weights.load_matrices(folder)
+    except UserError as error:
+        return Finding(name, False, error.what)
+    return Finding(name, True, f"matrices of {list(speakers.shape)} and {list(emotions.shape)}")
+
+
+def _statistics(folder: CheckpointFolder) -> Finding:
+    n_features = folder.config.gpt.cond_input_dim
+    expected = {"mean": [n_features], "var": [n_features]}
+    try:
+        tensors = read_tensors(folder.w2v_stat)
+    except UserError as error:
+        return Finding(folder.w2v_stat.name, False, error.what)
+    found = {key: list(value.shape) for key, value in tensors.items()}
+    what = f"mean and variance of {n_features} features"
+    if found != expected:
+        return Finding(folder.w2v_stat.name, False, f"expected {expected}, found {found}")
+    return Finding(folder.w2v_stat.name, True, what)
