@@ -1,4 +1,4 @@
-"""What can be set in IndexTTS2: the language model and the way it decodes.
+"""What can be set in IndexTTS2: the language model, the way it decodes, the way a text is spoken.
 
 Field names are those of the official `config.yaml` and of the original's `infer(...)`, so that the
 same thing has the same name everywhere.
@@ -6,11 +6,12 @@ same thing has the same name everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ttscommon.config import from_dict
+from ttscommon.config import from_dict, nearest
 from ttscommon.errors import UserError
 
 # In the official file, but without a choice: only these values exist as a released model.
@@ -159,3 +160,64 @@ class DecodingConfig:
     def greedy(cls, **changes: Any) -> DecodingConfig:
         """The best code at every step, without chance."""
         return cls(**{"do_sample": False, "num_beams": 1, **changes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechConfig:
+    """How a text is cut, rendered and joined; defaults are the original's."""
+
+    max_text_tokens_per_segment: int = field(
+        default=120, metadata={"help": "longer texts are cut at sentences and spoken in segments"}
+    )
+    interval_silence: int = field(
+        default=200, metadata={"help": "milliseconds of silence between segments"}
+    )
+    diffusion_steps: int = field(default=25, metadata={"help": "steps from noise to a mel"})
+    cfg_rate: float = field(
+        default=0.7, metadata={"help": "how far to exaggerate voice and content; 0 halves the work"}
+    )
+    duration_factor: float = field(
+        default=1.0, metadata={"help": "0.5 speaks twice as fast, 2 twice as slowly"}
+    )
+    prompt_seconds: float | None = field(
+        default=None,
+        metadata={"help": "seconds of the reference that the mel goes on from; all, if unset"},
+    )
+    batch_size: int = field(
+        default=4, metadata={"help": "segments spoken together; changes memory and speed only"}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("max_text_tokens_per_segment", "diffusion_steps", "batch_size"):
+            if (value := getattr(self, name)) < 1:
+                raise UserError(f"{name} must be 1 or more, got {value}")
+        if not 0 <= self.cfg_rate < 10:
+            raise UserError(f"cfg_rate must be 0 or more, and below 10, got {self.cfg_rate}")
+        if not 0.5 <= self.duration_factor <= 2:
+            raise UserError(f"duration_factor must be from 0.5 to 2, got {self.duration_factor}")
+        if self.prompt_seconds is not None and not self.prompt_seconds > 0:
+            raise UserError(f"prompt_seconds must be above 0, got {self.prompt_seconds}")
+
+
+def speech_settings(
+    given: Mapping[str, Any], others: Collection[str] = ()
+) -> tuple[SpeechConfig, DecodingConfig]:
+    """Keyword arguments as the two configurations they belong to.
+
+    Args:
+        others: further arguments that exist, for guessing at misspelt ones
+
+    Raises:
+        UserError: for an unknown name, with the nearest known one, or a wrong value
+    """
+    parts = [{f.name for f in dataclasses.fields(cls)} for cls in (SpeechConfig, DecodingConfig)]
+    for name in given:
+        if not any(name in part for part in parts):
+            known = sorted({*others}.union(*parts))
+            guess = nearest(name, known)
+            fix = f"did you mean '{guess}'?" if guess else f"known: {', '.join(known)}"
+            raise UserError(f"there is no argument '{name}'", fix=fix)
+    # The original's web page says None where it means no limit.
+    plain = {k: 0 if k == "top_k" and v is None else v for k, v in given.items()}
+    mine, theirs = ({k: v for k, v in plain.items() if k in part} for part in parts)
+    return from_dict(SpeechConfig, mine), from_dict(DecodingConfig, theirs)

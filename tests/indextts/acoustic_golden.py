@@ -11,6 +11,13 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from indextts.s2mel.campplus import Campplus
+from indextts.s2mel.codec import SemanticCodec
+from indextts.s2mel.config import CampplusConfig, CodecConfig, S2MelConfig
+from indextts.s2mel.model import S2Mel
+from indextts.vocoder.bigvgan import BigVGAN
+from indextts.vocoder.config import BigVGANConfig
+
 FOLDER = Path(__file__).parents[1] / "golden" / "indextts2"
 KEYS = Path(__file__).parents[2] / "indextts" / "keys" / "acoustic.json"
 
@@ -37,6 +44,38 @@ class Golden:
 def golden(name: str) -> Golden:
     settings = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return Golden(load_file(FOLDER / f"{name}.safetensors"), settings)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The networks of `s2mel_pipeline`, with its weights."""
+
+    s2mel: S2Mel
+    codec: SemanticCodec
+    campplus: Campplus
+    bigvgan: BigVGAN
+
+
+@functools.cache
+def pipeline_parts() -> Parts:
+    """Shared by tests, which leave them unchanged."""
+    data = golden("s2mel_pipeline")
+    sizes = data.settings["config"]
+    encoder = {key: sizes["campplus"][key] for key in ("embedding_size", "growth_rate")}
+    encoder |= {"init_channels": sizes["campplus"]["init_channels"]}
+    encoder |= {"bottleneck_size": sizes["campplus"]["bn_size"]}
+    s2mel = S2MelConfig.from_official(sizes["s2mel"], tuple(sizes["gpt_layer"]))
+    made = Parts(
+        s2mel=S2Mel(s2mel),
+        codec=SemanticCodec(CodecConfig.from_official(sizes["semantic_codec"])),
+        campplus=Campplus(CampplusConfig(**encoder)),
+        bigvgan=BigVGAN(BigVGANConfig.from_official(sizes["bigvgan"])),
+    )
+    stored = {"codec": "semantic_codec"}
+    for name, module in vars(made).items():
+        module.load_state_dict(data.weights(f"sd.{stored.get(name, name)}."))
+        module.eval().requires_grad_(False)
+    return made
 
 
 def official_keys(file: str) -> dict[str, tuple[list[int], str]]:

@@ -1,20 +1,20 @@
 """The whole acoustic side must give the original's sound for its codes, latents and noise."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from indextts.s2mel.campplus import Campplus
-from indextts.s2mel.codec import SemanticCodec
-from indextts.s2mel.config import CampplusConfig, CodecConfig, S2MelConfig
+from indextts.s2mel.config import S2MelConfig
 from indextts.s2mel.model import S2Mel
 from indextts.s2mel.reference import speaker_features, to_16k
 from indextts.s2mel.speaker import SpeakerFeatures
-from indextts.vocoder.bigvgan import BigVGAN
-from indextts.vocoder.config import BigVGANConfig
 from indextts.vocoder.waveform import join, silence, to_int16
-from tests.indextts.acoustic_golden import furthest, golden, keys_of, official_keys
+from tests.indextts.acoustic_golden import (
+    furthest,
+    golden,
+    keys_of,
+    official_keys,
+    pipeline_parts,
+)
 from ttscommon.errors import UserError
 
 SEGMENTS = [0, 1]
@@ -26,23 +26,8 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def parts(data):
-    sizes = data.settings["config"]
-    encoder = {key: sizes["campplus"][key] for key in ("embedding_size", "growth_rate")}
-    encoder |= {"init_channels": sizes["campplus"]["init_channels"]}
-    encoder |= {"bottleneck_size": sizes["campplus"]["bn_size"]}
-    s2mel = S2MelConfig.from_official(sizes["s2mel"], tuple(sizes["gpt_layer"]))
-    made = SimpleNamespace(
-        s2mel=S2Mel(s2mel),
-        codec=SemanticCodec(CodecConfig.from_official(sizes["semantic_codec"])),
-        campplus=Campplus(CampplusConfig(**encoder)),
-        bigvgan=BigVGAN(BigVGANConfig.from_official(sizes["bigvgan"])),
-    )
-    stored = {"codec": "semantic_codec"}
-    for name, module in vars(made).items():
-        module.load_state_dict(data.weights(f"sd.{stored.get(name, name)}."))
-        module.eval().requires_grad_(False)
-    return made
+def parts():
+    return pipeline_parts()
 
 
 @pytest.fixture(scope="module")
