@@ -10,6 +10,7 @@ from torch import Tensor
 
 from indextts.config import DecodingConfig
 from indextts.gpt.cache import DecodeState
+from indextts.gpt.fixed import FixedState, FixedVoice
 from indextts.gpt.model import Prefix, UnifiedVoice
 from indextts.gpt.processors import draw, process
 from ttscommon.errors import UserError
@@ -17,6 +18,7 @@ from ttscommon.errors import UserError
 # The original hands its generator ids of 1 in place of the prefix, so its penalty sees code 1.
 PENALISED_FROM_THE_START = 1
 CLOSED = -1e9  # score of beams that don't exist yet
+Writer = UnifiedVoice | FixedVoice
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Written:
 
 
 def generate(
-    model: UnifiedVoice, prefix: Prefix, config: DecodingConfig, seeds: Sequence[int]
+    model: Writer, prefix: Prefix, config: DecodingConfig, seeds: Sequence[int]
 ) -> list[Written]:
     """Write the codes of every row of a prefix.
 
@@ -55,7 +57,7 @@ def generate(
     return _follow(model, prefix, config, seeds)
 
 
-def used_at_the_start(model: UnifiedVoice, n_rows: int) -> Tensor:
+def used_at_the_start(model: Writer, n_rows: int) -> Tensor:
     """Codes that the repetition penalty sees before any is written: (B, V) bool"""
     weight = model.mel_head.weight
     used = torch.zeros(n_rows, len(weight), dtype=torch.bool, device=weight.device)
@@ -77,7 +79,7 @@ def _chances(seeds: Sequence[int], n_steps: int, n_draws: int, device: torch.dev
 
 @torch.no_grad()
 def _follow(
-    model: UnifiedVoice, prefix: Prefix, config: DecodingConfig, seeds: Sequence[int]
+    model: Writer, prefix: Prefix, config: DecodingConfig, seeds: Sequence[int]
 ) -> list[Written]:
     """One path per row; a row that has stopped leaves the batch."""
     stop, device = model.config.stop_mel_token, prefix.mask.device
@@ -149,7 +151,7 @@ class _Utterance:
 class _Beams:
     """All open beams: row i * num_beams + j of the batch is beam j of utterance i."""
 
-    def __init__(self, model: UnifiedVoice, config: DecodingConfig, n_rows: int):
+    def __init__(self, model: Writer, config: DecodingConfig, n_rows: int):
         self.config, self.stop = config, model.config.stop_mel_token
         n_beams, device = config.num_beams, model.mel_head.weight.device
         self.open = [_Utterance(row, [None] * n_beams) for row in range(n_rows)]
@@ -225,7 +227,7 @@ class _Beams:
 
 @torch.no_grad()
 def _search(
-    model: UnifiedVoice, prefix: Prefix, config: DecodingConfig, seeds: Sequence[int]
+    model: Writer, prefix: Prefix, config: DecodingConfig, seeds: Sequence[int]
 ) -> list[Written]:
     """Beam search, or beam sampling; an utterance that is done leaves the batch."""
     device, n_beams, n_steps = prefix.mask.device, config.num_beams, config.max_mel_tokens
@@ -250,7 +252,7 @@ def _search(
     return [utterance.best(device) for utterance in everyone]
 
 
-def _go_on_from(state: DecodeState, rows: Tensor, n_rows: int) -> None:
+def _go_on_from(state: DecodeState | FixedState, rows: Tensor, n_rows: int) -> None:
     """Bring the cache in line with the beams that were kept."""
     if len(rows) < n_rows:
         state.select(rows)
