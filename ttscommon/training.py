@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -216,14 +216,27 @@ class _Loop:
             )
 
     def _refuse_nan(self) -> None:
-        for step, ids, norm, parts in self.pending:
-            finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(parts["loss"]))
-            if not finite:
-                raise UserError(
-                    f"the loss is not finite at step {step}; clips: {', '.join(ids[:16])}",
-                    where=self.folder.state,
-                    fix="look at these clips, or lower --learning-rate; the last save is good",
-                )
+        """Stop every process at the first step where any has a bad loss, naming its clips."""
+        if not self.pending:
+            return
+        rows = [
+            torch.stack([norm.float(), parts["loss"].float()]) for _, _, norm, parts in self.pending
+        ]
+        bad = ~torch.isfinite(torch.stack(rows)).all(dim=1)  # (n,) of this process
+        agreed = self.accelerator.reduce(bad.float(), "sum")
+        assert isinstance(agreed, Tensor)
+        if not bool(agreed.any()):
+            return
+        step, ids, _, parts = self.pending[int(agreed.nonzero()[0])]
+        told = gather_object([(bool(torch.isfinite(parts["loss"])), ids)])
+        # The gradient's norm is everyone's, the loss a process's own; so it tells whose clips.
+        named = [name for fine, names in told if not fine for name in names]
+        named = named or [name for _, names in told for name in names]
+        raise UserError(
+            f"the loss is not finite at step {step}; clips: {', '.join(named[:16])}",
+            where=self.folder.state,
+            fix="look at these clips, or lower --learning-rate; the last save is good",
+        )
 
     def _report(self, step: int, *, line: bool) -> None:
         self._refuse_nan()

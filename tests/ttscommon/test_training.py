@@ -43,13 +43,33 @@ def train(folder: Path, kill_at: int | None = None, steps: int = 12, **changes: 
     fit(ToyTask(kill_at=kill_at), ToyPlan(), config, toy_run(folder))
 
 
-def train_as_one_of_two(rank: int, folder: Path, port: int) -> None:
-    """What `accelerate launch --cpu --num_processes 2` would run in each process."""
+def launch_two(work: Any, folder: Path) -> None:
+    """Run `work(folder)` as `accelerate launch --cpu --num_processes 2` would: in two processes."""
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start_processes(as_one_of_two, (work, folder, port), nprocs=2, start_method="fork")
+
+
+def as_one_of_two(rank: int, work: Any, folder: Path, port: int) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     me = processes("cpu")
     (folder / f"rank{me.process_index}").write_text(str(me.num_processes))
+    work(folder)
+
+
+def train_six_steps(folder: Path) -> None:
     train(folder, steps=6)
+
+
+def train_on_a_bad_clip(folder: Path) -> None:
+    torch.set_num_threads(1)
+    try:
+        fit(ToyTask(), ToyPlan(bad_item=5), toy_config(), toy_run(folder))
+    except UserError as error:
+        (folder / f"said{processes('cpu').process_index}").write_text(str(error))
 
 
 @pytest.mark.parametrize(
@@ -74,11 +94,7 @@ def test_a_killed_and_resumed_run_ends_in_the_same_bits(
 
 
 def test_two_processes_equal_one_that_accumulates(tmp_path: Path) -> None:
-    (tmp_path / "two").mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    start_processes(train_as_one_of_two, (tmp_path / "two", port), nprocs=2, start_method="fork")
+    launch_two(train_six_steps, tmp_path / "two")
     assert [(tmp_path / f"two/rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
     train(tmp_path / "one", steps=6, grad_accumulation=2)
     first, second = tensors(tmp_path / "one"), tensors(tmp_path / "two")
@@ -137,6 +153,15 @@ def test_a_nan_names_the_clips_and_keeps_the_resume_point(tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"not finite at step \d+; clips: .*clip5"):
         fit(ToyTask(), ToyPlan(bad_item=5), toy_config(), toy_run(tmp_path))
     assert not (tmp_path / "final").exists()
+
+
+def test_a_nan_in_one_process_names_its_clips_in_both(tmp_path: Path) -> None:
+    launch_two(train_on_a_bad_clip, tmp_path / "two")
+    first, second = ((tmp_path / f"two/said{rank}").read_text() for rank in (0, 1))
+    assert first == second
+    named = first.partition("clips: ")[2].partition(" [")[0].split(", ")
+    assert "clip5" in named
+    assert len(named) == 3  # one batch: the other process's clips are innocent
 
 
 def test_a_tensor_without_gradient_stops_the_run(tmp_path: Path) -> None:
