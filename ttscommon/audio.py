@@ -6,6 +6,7 @@ resamples; pyloudnorm measures loudness (ITU-R BS.1770).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,8 +79,10 @@ def save(path: Path, audio: Audio | NDArray[np.int16], sample_rate: int) -> None
     Sound that is louder than full scale is clipped; 16-bit samples are written as they are.
     """
     samples = audio if audio.dtype == np.int16 else np.clip(audio, -1, 1)
+    wave = io.BytesIO()  # libsndfile would not say that the disk is full
+    soundfile.write(wave, samples, sample_rate, subtype="PCM_16", format="WAV")
     with atomic(path) as draft:
-        soundfile.write(draft, samples, sample_rate, subtype="PCM_16", format="WAV")
+        draft.write_bytes(wave.getbuffer())
 
 
 def trim_silence(audio: Audio, sample_rate: int, threshold_db: float) -> Audio:

@@ -17,6 +17,9 @@ from typing import Any
 from ttscommon.errors import UserError
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
+DISK_FULL = "the disk is full; free some space and run the same command again"
+# safetensors gives the system's words but no number; torch's archive writer gives neither.
+FULL_WORDS = ("No space left on device", "Disk quota exceeded", "inline_container.cc")
 ALIASES = {
     "--learning-rate": ["--lr"],
     "--lora-rank": ["--lora-r"],
@@ -92,12 +95,12 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(EXIT_FAILED)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _fail("the disk is full; free some space and run the same command again", EXIT_FAILED)
-        if error.errno is None or error.filename is None:
-            raise
-        _fail(f"{error.strerror} [{error.filename}]", EXIT_FAILED)
+    except Exception as error:  # whichever library was writing when the disk was full
+        if _is_full_disk(error):
+            _fail(DISK_FULL, EXIT_FAILED)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+            _fail(f"{error.strerror} [{error.filename}]", EXIT_FAILED)
+        raise
 
 
 def run_tool(name: str) -> None:
@@ -105,6 +108,14 @@ def run_tool(name: str) -> None:
     root = Path(__file__).resolve().parents[1]
     sys.path[0] = str(root)
     runpy.run_path(str(root / "tools" / f"{name}.py"), run_name="__main__")
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    if isinstance(error, RuntimeError | OSError) or type(error).__name__ == "SafetensorError":
+        return any(words in str(error) for words in FULL_WORDS)
+    return False
 
 
 def _fail(message: str, code: int) -> typing.NoReturn:

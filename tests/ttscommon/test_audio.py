@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +163,13 @@ def test_sixteen_bit_samples_are_written_as_they_are(tmp_path):
     samples = np.array([-32768, -1, 0, 1, 32767], dtype=np.int16)
     save(tmp_path / "exact.wav", samples, 22_050)
     assert soundfile.read(tmp_path / "exact.wav", dtype="int16")[0].tolist() == samples.tolist()
+
+
+def test_a_full_disk_is_told_by_the_system_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path / "a.wav", np.zeros(100, np.float32), 16_000)
+    assert list(tmp_path.iterdir()) == []

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
+from safetensors import SafetensorError
 
 from ttscommon.cli import Parser, add_config_flags, given, run
 from ttscommon.errors import UserError
@@ -100,6 +102,24 @@ def test_ctrl_c_exits_with_130_and_says_what_the_trainer_said(capsys):
 def test_a_missing_file_is_one_line_that_names_it(capsys):
     code, said = leaves_with(capsys, raising(FileNotFoundError(2, "No such file", "a/b.wav")))
     assert (code, said) == (1, "error: No such file [a/b.wav]\n")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "a/b.wav"),
+        OSError(errno.EDQUOT, "Disk quota exceeded", "a/b.wav"),
+        # As safetensors 0.6 and torch 2.11 said it on a full file system.
+        SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
+    ],
+)
+def test_a_full_disk_is_told_whichever_library_meets_it(capsys, error):
+    code, said = leaves_with(capsys, raising(error))
+    assert code == 1
+    assert said == "error: the disk is full; free some space and run the same command again\n"
 
 
 def test_our_own_mistakes_keep_their_traceback():
