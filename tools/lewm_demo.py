@@ -8,6 +8,7 @@ Example: python tools/lewm_demo.py
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ sys.path.insert(0, str(ROOT))  # run from a clone, uninstalled
 from lewm.config import ModelConfig, TrainConfig
 from ttscommon.cli import Parser, add_config_flags, given, run
 from ttscommon.config import load
-from ttscommon.workspace import TRAINING_ROOT, Speaker
+from ttscommon.workspace import TRAINING_ROOT, Speaker, speaker_flags
 
 SETTINGS = ROOT / "configs/lewm_train/demo.yaml"
 NEXT_STEPS = """# your own voice: recordings in training/NAME/dataset/audio, then
@@ -27,7 +28,7 @@ python tools/lewm_train.py --speaker NAME --preset small
 python tools/lewm_infer.py --speaker NAME --text "Hello, how are you today?"
 
 # or let the demo's voice say something
-python tools/lewm_infer.py --speaker {speaker} --text "Press one to leave a message."
+python tools/lewm_infer.py {speaker} --text "Press one to leave a message."
 """
 
 
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     train([speaker.lewm.processed], speaker.lewm, ModelConfig.tiny(), config,
           overwrite=True, resume_command="make demo")  # fmt: skip
     print(f"4/4  speech       {speaker.outputs}", flush=True)
-    next_steps = NEXT_STEPS.format(speaker=speaker.name)
+    next_steps = NEXT_STEPS.format(speaker=shlex.join(speaker_flags([speaker])))
     outcome = demo.speak(speaker, config)
     demo.write_report(speaker, config, outcome, next_steps)
 

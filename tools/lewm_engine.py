@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone
 from ttscommon.cli import Parser, run
 from ttscommon.files import write_json
 from ttscommon.outputs import read_texts, require_new, speech_paths
-from ttscommon.workspace import Speaker, resolve_checkpoint
+from ttscommon.workspace import TRAINING_ROOT, Speaker, resolve_checkpoint
 
 STAGES = ("predictor", "decoder", "vocoder")
 
@@ -25,11 +25,17 @@ def build_parser() -> Parser:
     parser = Parser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--speaker", help="folder name under training/")
+    data.add_argument(
+        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
+    )
     data.add_argument("--checkpoint", type=Path, help="checkpoint (default: the speaker's best)")
     data.add_argument("--text-file", type=Path, help="UTF-8 file with one text a line")
-    data.add_argument("--voice", help="voice of a checkpoint with several (default: --speaker)")
-    data.add_argument("--language", help="row of its language table")
-    data.add_argument("--seed", type=int, default=0, help="names the noise, head flow only")
+    voice = parser.add_argument_group("voice")
+    voice.add_argument("--voice", help="voice of a checkpoint with several (default: --speaker)")
+    voice.add_argument("--language", help="row of its language table")
+    voice.add_argument("--prompt-audio", type=Path, help="clip that every text goes on from")
+    voice.add_argument("--prompt-text", help="what is said in it")
+    voice.add_argument("--seed", type=int, default=0, help="names the noise, head flow only")
     measure = parser.add_argument_group("benchmark")
     measure.add_argument("--benchmark", action="store_true", help="measure instead of speaking")
     measure.add_argument("--preset", help="random weights of a preset: tiny, small or base")
@@ -56,7 +62,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse(argv)
-    speaker = Speaker(args.speaker) if args.speaker else None
+    speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
     if not any((speaker, args.checkpoint, args.preset)):
         parser.error("say whose voice: --speaker NAME, --checkpoint FOLDER or --preset NAME")
     if not args.benchmark and (args.text_file is None or args.preset is not None):
@@ -99,12 +105,16 @@ def _engine(args: argparse.Namespace):
 def _speak(engine, args: argparse.Namespace, texts: list[str], paths: list[Path]) -> dict:
     from lewm.generation import Request
     from lewm.outputs import speak_to_files
+    from ttscommon import audio
 
+    prompt = audio.load(args.prompt_audio, engine.recipe.sample_rate) if args.prompt_audio else None
     requests = [
         Request(
             text=text,
             speaker=engine.voice(args.voice, args.speaker),
             language=args.language,
+            prompt_audio=prompt,
+            prompt_text=args.prompt_text,
             seed=args.seed,
         )
         for text in texts

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone
 from ttscommon.cli import Parser, run
 from ttscommon.files import write_json
 from ttscommon.outputs import read_texts, require_new, speech_paths
-from ttscommon.workspace import Speaker, resolve_checkpoint
+from ttscommon.workspace import TRAINING_ROOT, Speaker, resolve_checkpoint, speaker_flags
 
 log = logging.getLogger("lewm_infer")
 
@@ -27,6 +28,9 @@ def build_parser() -> Parser:
     parser = Parser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--speaker", help="folder name under training/")
+    data.add_argument(
+        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
+    )
     data.add_argument("--checkpoint", type=Path, help="checkpoint (default: the speaker's best)")
     data.add_argument("--text", help="what to say")
     data.add_argument("--text-file", type=Path, help="UTF-8 file with one text a line")
@@ -83,13 +87,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.json:
         write_json(args.json, {"vocoder": engine.vocoder.name, "results": results})
     if args.speaker and args.mode == "synthesize":
-        print(f"Next: python tools/lewm_infer.py --speaker {args.speaker} --mode reconstruct "
+        whose = shlex.join(speaker_flags([Speaker(args.speaker, args.training_root)]))
+        print(f"Next: python tools/lewm_infer.py {whose} --mode reconstruct "
               "--mel RECORDING.wav   # the best this checkpoint could sound")  # fmt: skip
 
 
 def _places(args: argparse.Namespace) -> tuple[Path, Path]:
     """The checkpoint, and the folder that speech goes to."""
-    speaker = Speaker(args.speaker) if args.speaker else None
+    speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
     checkpoint = args.checkpoint or (speaker.lewm.best_checkpoint if speaker else Path())
     return resolve_checkpoint(checkpoint), args.output_dir or (
         speaker.outputs if speaker else Path()

@@ -23,8 +23,9 @@ from lewm.config import PreprocessConfig
 from ttscommon.cli import Parser, add_config_flags, given, run
 from ttscommon.config import load
 from ttscommon.files import write_json
+from ttscommon.outputs import require_new
 from ttscommon.progress import clock
-from ttscommon.workspace import TRAINING_ROOT, Speaker
+from ttscommon.workspace import TRAINING_ROOT, Speaker, speaker_flags
 
 if TYPE_CHECKING:
     from lewm.preprocess import PrepareReport
@@ -46,7 +47,7 @@ def build_parser() -> Parser:
     add_config_flags(parser.add_argument_group("text"), PreprocessConfig, TEXT)
     output = parser.add_argument_group("output")
     output.add_argument("--output", type=Path, help="folder for features (default: the speaker's)")
-    output.add_argument("--overwrite", action="store_true", help="replace features made otherwise")
+    output.add_argument("--overwrite", action="store_true", help="replace what exists")
     output.add_argument("--json", type=Path, help="also write what was done to this file")
     add_config_flags(output, PreprocessConfig, ("clips_per_shard",))
     add_config_flags(parser.add_argument_group("machine"), PreprocessConfig, ("workers",))
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len(speakers) > 1 and (args.input or args.output):
         parser.error("--input and --output go with one speaker at most")
     config = load(PreprocessConfig, args.config, given(args, PreprocessConfig))
+    require_new([args.json] if args.json else [], overwrite=args.overwrite)
     from lewm.preprocess import prepare  # torch loads here
     from ttscommon.machine import processes
 
@@ -73,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _show(report)
     if args.json:
         write_json(args.json, [_plain(report) for report in reports])
-    flags = ["--speaker", *args.speaker] if args.speaker and not args.output else []
+    flags = speaker_flags(speakers) if speakers and not args.output else []
     flags = flags or ["--data-dir", str(args.output), "--output-dir", "output"]
     print(f"Next: {shlex.join(['python', 'tools/lewm_train.py', *flags])}")
 

@@ -23,7 +23,13 @@ from lewm.config import PRESETS, ModelConfig, TrainConfig
 from ttscommon.cli import Parser, add_config_flags, given, run
 from ttscommon.config import from_dict, read_mapping, to_dict
 from ttscommon.errors import UserError
-from ttscommon.workspace import TRAINING_ROOT, Speaker, SystemFolder, resolve_checkpoint
+from ttscommon.workspace import (
+    TRAINING_ROOT,
+    Speaker,
+    SystemFolder,
+    resolve_checkpoint,
+    speaker_flags,
+)
 
 STEPS = ["epochs", "autoencoder_steps", "predictor_steps", "evaluate_every", "save_every"]
 BATCHES = ["batch_size", "batch_frames", "grad_accumulation", "crop_frames"]
@@ -102,13 +108,13 @@ def folders(args: argparse.Namespace) -> tuple[list[Path], SystemFolder]:
         )
     speakers = [Speaker(name, args.training_root) for name in args.speaker or []]
     processed = [args.data_dir] if args.data_dir else [s.lewm.processed for s in speakers]
-    for folder, name in zip(processed, args.speaker or [None], strict=False):
+    for folder, speaker in zip(processed, speakers or [None], strict=False):
         if not (folder / "features.json").is_file():
-            command = f"--speaker {name}" if name else "--input DIR --output DIR"
+            words = speaker_flags([speaker]) if speaker else ["--input", "DIR", "--output", "DIR"]
             raise UserError(
                 "no prepared features here",
                 where=folder,
-                fix=f"python tools/lewm_preprocess.py {command}",
+                fix=f"python tools/lewm_preprocess.py {shlex.join(words)}",
             )
     output = SystemFolder(args.output_dir) if args.output_dir else speakers[0].lewm
     if args.resume and not output.run("").exists():
@@ -142,8 +148,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(f"Best voice: {report.best} (step {report.best_step})")
     print("  " + "  ".join(f"{name} {value:.3f}" for name, value in report.metrics.items()))
-    at_home = args.speaker and output == Speaker(args.speaker[0]).lewm
-    whose = ["--speaker", args.speaker[0]] if at_home else ["--checkpoint", str(report.best)]
+    home = Speaker(args.speaker[0], args.training_root) if args.speaker else None
+    whose = ["--checkpoint", str(report.best)]
+    if home is not None and output == home.lewm:
+        whose = speaker_flags([home])
     say = ["--text", "Hello, how are you today?"]
     print("Next:", shlex.join(["python", "tools/lewm_infer.py", *whose, *say]))
     print(f"Curves: tensorboard --logdir {output.logs}")

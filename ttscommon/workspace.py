@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class Speaker:
     training/<name>/
       dataset/audio/             the recordings
       dataset/transcripts.csv    audio_path,text
+      embeddings/speaker_embeddings.pt   the voice as IndexTTS2 stores it
       lewm/ higgs/ kani/         one SystemFolder per system
       outputs/                   speech that was generated
       report.html
@@ -55,6 +57,10 @@ class Speaker:
     @property
     def transcripts(self) -> Path:
         return self.dataset / "transcripts.csv"
+
+    @property
+    def speaker_embeddings(self) -> Path:
+        return self.folder / "embeddings" / "speaker_embeddings.pt"
 
     @property
     def outputs(self) -> Path:
@@ -94,6 +100,13 @@ class SystemFolder:
     def run(self, stage: str) -> Path:
         """Where one training stage keeps the state it resumes from."""
         return self.folder / "runs" / stage
+
+
+def speaker_flags(speakers: Sequence[Speaker]) -> list[str]:
+    """How a command names these speakers, who share a root."""
+    root = speakers[0].root
+    elsewhere = [] if root == TRAINING_ROOT else ["--training-root", str(root)]
+    return ["--speaker", *(speaker.name for speaker in speakers), *elsewhere]
 
 
 def resolve_checkpoint(path: Path) -> Path:

@@ -163,6 +163,14 @@ def test_a_speakers_folder_gives_checkpoint_and_place(tmp_path, monkeypatch):
     assert Path("training/ozzy/outputs/lewm_hi.wav").is_file()
 
 
+def test_speakers_may_live_under_another_root(tmp_path, capsys):
+    weights.save(tmp_path / "ozzy" / "lewm" / "best_checkpoint", random_voice(), INFO)
+    root = ["--speaker", "ozzy", "--training-root", str(tmp_path)]
+    lewm_infer.main([*root, "--text", "Hi", "--device", "cpu"])
+    assert (tmp_path / "ozzy" / "outputs" / "lewm_hi.wav").is_file()
+    assert f"lewm_infer.py --speaker ozzy --training-root {tmp_path}" in capsys.readouterr().out
+
+
 def test_recordings_go_through_the_other_two_modes(tmp_path, checkpoint, monkeypatch):
     monkeypatch.chdir(tmp_path)
     audio.save(Path("clip.wav"), recording(), 24_000)

@@ -198,6 +198,24 @@ def test_a_file_of_texts_becomes_a_folder_of_waves(tmp_path, checkpoint, capsys)
     lewm_engine.main([*words, "--overwrite"])
 
 
+def test_a_speakers_lines_go_on_from_a_voice_prompt(tmp_path):
+    weights.save(tmp_path / "ozzy" / "lewm" / "best_checkpoint", random_voice(), INFO)
+    (tmp_path / "lines.txt").write_text("Hello there.\nBye.\n", encoding="utf-8")
+    tone = 0.1 * np.sin(np.arange(24_000) / 20).astype(np.float32)
+    audio.save(tmp_path / "clip.wav", tone, 24_000)
+    words = ["--speaker", "ozzy", "--training-root", str(tmp_path), "--device", "cpu"]
+    words += ["--text-file", str(tmp_path / "lines.txt"), "--prompt-audio"]
+    words += [str(tmp_path / "clip.wav"), "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="both its audio and its text"):
+        lewm_engine.main(words)
+    assert not (tmp_path / "out").exists()
+    lewm_engine.main([*words, "--prompt-text", "la la"])
+    lewm_engine.main([*words[:-4], "--output-dir", str(tmp_path / "plain")])
+    prompted, plain = (sorted((tmp_path / name).iterdir()) for name in ("out", "plain"))
+    assert [path.name for path in prompted] == [path.name for path in plain]
+    assert prompted[0].read_bytes() != plain[0].read_bytes()
+
+
 def test_the_benchmark_tool_prints_a_table_and_writes_it(tmp_path, capsys):
     path = tmp_path / "speed.json"
     command = "--preset tiny --benchmark --batch-sizes 1 2 --seconds 0.3 --repeats 1 "

@@ -250,5 +250,19 @@ def test_the_tool_prepares_several_speakers_and_tells_what_it_left_out(tmp_path,
     said = capsys.readouterr().out
     assert "Left out: 1\n  1 x cannot decode the audio" in said
     assert "(dataset/audio/broken.wav)" in said
-    assert said.endswith("Next: python tools/lewm_train.py --speaker anna ben\n")
+    next_command = f"python tools/lewm_train.py --speaker anna ben --training-root {tmp_path}"
+    assert said.endswith(f"Next: {next_command}\n")
     assert '"skipped": []' in (tmp_path / "r").read_text()
+
+
+def test_a_result_that_exists_is_refused_before_any_work(tmp_path):
+    write_dataset(tmp_path / "anna" / "dataset", 1)
+    result = tmp_path / "result.json"
+    result.write_text("mine")
+    words = ["--speaker", "anna", "--training-root", str(tmp_path), "--json", str(result)]
+    with pytest.raises(UserError, match="exists already"):
+        lewm_preprocess.main(words)
+    assert result.read_text() == "mine"
+    assert not (tmp_path / "anna" / "lewm").exists()
+    lewm_preprocess.main([*words, "--overwrite"])
+    assert '"n_clips": 1' in result.read_text()

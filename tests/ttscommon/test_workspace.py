@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttscommon.errors import UserError
-from ttscommon.workspace import Speaker, SystemFolder, resolve_checkpoint
+from ttscommon.workspace import Speaker, SystemFolder, resolve_checkpoint, speaker_flags
 
 
 def test_the_paths_are_those_of_the_guides():
@@ -70,3 +70,9 @@ def test_a_checkpoint_is_found_by_its_folder_its_parent_or_the_name_in_the_guide
 def test_a_place_without_a_checkpoint_is_named_with_how_to_make_one(tmp_path):
     with pytest.raises(UserError, match=r"no checkpoint here.*lewm_train\.py"):
         resolve_checkpoint(tmp_path / "nothing")
+
+
+def test_commands_name_the_root_only_where_it_is_another(tmp_path):
+    assert speaker_flags([Speaker("ozzy")]) == ["--speaker", "ozzy"]
+    both = [Speaker("anna", tmp_path), Speaker("ben", tmp_path)]
+    assert speaker_flags(both) == ["--speaker", "anna", "ben", "--training-root", str(tmp_path)]
