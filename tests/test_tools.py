@@ -121,6 +121,32 @@ def every_command() -> Iterator[tuple[str, str]]:
             yield tool, line
 
 
+# As the guide of LeWM-TTS writes them, from inside its folder.
+GUIDE_LEWM = """
+python3 preprocess.py --input /path/to/dataset --output /path/to/processed_data
+python3 train.py \\
+  --data_dir processed_data_100mel \\
+  --output_dir output_v3 \\
+  --epochs 200 \\
+  --batch_size 256 \\
+  --spectral_weight 0.5
+python3 inference.py --checkpoint output_v3/checkpoints/best.pt --text "your text" --mode synthesize
+python3 inference.py --checkpoint output_v3/checkpoints/best.pt --mel path/to/mel.pt --mode predict
+python3 inference_engine.py --checkpoint output_v3/checkpoints/best.pt --benchmark
+"""
+
+
+@pytest.mark.parametrize("command", GUIDE_LEWM.replace("\\\n", " ").strip().splitlines())
+def test_the_guides_commands_parse_word_for_word(command):
+    _, script, *words = shlex.split(command)
+    door = (ROOT / "lewm" / script).read_text(encoding="utf-8")
+    entry = re.search(r'run_tool\("(\w+)"\)', door)
+    assert entry, f"lewm/{script} runs no tool"
+    args = vars(parser_of(entry[1]).parse(words))
+    given = [word[2:].replace("-", "_") for word in words if word.startswith("--")]
+    assert all(args[name] not in (None, False) for name in given)
+
+
 @pytest.mark.parametrize(("where", "command"), list(every_command()))
 def test_every_command_in_the_documentation_parses(where, command):
     words = shlex.split(command, comments=True)
