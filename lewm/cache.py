@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lewm.fused_step import FusedPlace, FusedWeights
 from lewm.layers import KeysValues, Rotary
 from lewm.step import Place, StepWeights
 
@@ -22,9 +23,9 @@ class DecodeState:
     new state and leave the old one alone.
 
     Attributes:
-        weights: per layer, gathered once so that no step has to
-        caches: per layer (B, 2, H, max_length, d), keys and values
-        text: per layer the projected text, two (B, H, L, d)
+        weights: of all N layers, gathered once so that no step has to; fused ones on request
+        cache: keys (N, B, H, d, max_length) and values (N, B, H, max_length, d)
+        text: projected text, keys (N, B, H, d, L) and values (N, B, H, L, d)
         text_mask: (B, L) bool, True on real bytes
         lengths: (B,) long
         position: the length all rows share, known without asking the device; None when rows differ
@@ -34,9 +35,9 @@ class DecodeState:
             be captured as a CUDA graph or compiled once; it reads all max_length columns
     """
 
-    weights: list[StepWeights]
-    caches: list[Tensor]
-    text: list[KeysValues]
+    weights: list[StepWeights] | FusedWeights
+    cache: KeysValues
+    text: KeysValues
     text_mask: Tensor
     lengths: Tensor
     position: int | None = 0
@@ -48,9 +49,13 @@ class DecodeState:
             self.position, self.longest = None, self.max_length
         self._rows = torch.arange(self.batch_size, device=self.lengths.device)
         self._columns = torch.arange(self.max_length, device=self.lengths.device)
+        head_dim = self.cache[1].shape[4]
+        scales = torch.tensor([head_dim**-0.5, 1.0, 1.0], device=self.lengths.device)
+        self._scale = scales[:, None, None]  # (3, 1, 1): of the queries only
+        self.n_text = self.text_mask.sum(1)
         # One host sync here saves a mask in every layer of every step.
-        masked = self.static or not bool(self.text_mask.all())
-        self.cross_mask = self.text_mask[:, None, None, :] if masked else None
+        padded = self.static or not bool(self.text_mask.all())
+        self.text_padding = ~self.text_mask[:, None] if padded else None
 
     @property
     def batch_size(self) -> int:
@@ -58,7 +63,7 @@ class DecodeState:
 
     @property
     def max_length(self) -> int:
-        return self.caches[0].shape[3]
+        return self.cache[0].shape[4]
 
     @property
     def is_full(self) -> bool:
@@ -67,8 +72,8 @@ class DecodeState:
 
     def tensors(self) -> list[Tensor]:
         """Everything that makes up the state in static mode, in a fixed order."""
-        text = [tensor for pair in self.text for tensor in pair]
-        return [*self.caches, *text, self.text_mask, self.lengths]
+        assert self.text_padding is not None  # static: always there
+        return [*self.cache, *self.text, self.text_mask, self.text_padding, self.lengths]
 
     def copy_(self, other: DecodeState) -> None:
         """Take over another static state of the same shapes, in this one's memory."""
@@ -77,19 +82,24 @@ class DecodeState:
 
     def place(self, rotary: Rotary) -> Place:
         """Where the coming step reads and writes."""
-        table = rotary.table(self.max_length, self.lengths.device)[:, :, :, None]
+        table = rotary.table(self.max_length, self.lengths.device)
         if self.position is not None:
-            rotations = table.narrow(0, self.position, 1)
+            rotations = table.narrow(0, self.position, 1) * self._scale
             return Place(self.position, self.position + 1, rotations, None)
         n_columns = self.max_length if self.static else self.longest + 1
-        mask = (self._columns[:n_columns] <= self.lengths[:, None])[:, None, None, :]
-        return Place((self._rows, self.lengths), n_columns, table[self.lengths], mask)
+        ahead = (self._columns[:n_columns] > self.lengths[:, None])[:, None]
+        rotations = table[self.lengths] * self._scale
+        return Place((self._rows, self.lengths), n_columns, rotations, ahead)
+
+    def fused_place(self, rotary: Rotary) -> FusedPlace:
+        """Where the coming step reads and writes, for fused steps."""
+        return FusedPlace.of(self.lengths, self.n_text, rotary, self.max_length)
 
     def fill(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Store the first n columns (B, H, n, d) of every row at once."""
         n = keys.shape[2]
-        self.caches[layer][:, 0, :, :n] = keys
-        self.caches[layer][:, 1, :, :n] = values
+        self.cache[0][layer, ..., :n] = keys.mT
+        self.cache[1][layer, ..., :n, :] = values
 
     def advance(self) -> None:
         """Count the step that was just stored."""
@@ -116,15 +126,13 @@ class DecodeState:
         lengths = self.lengths[rows]
         longest = self.max_length if self.static else int(lengths.max())
 
-        def pick(cache: Tensor) -> Tensor:
-            picked = cache.new_zeros(len(rows), *cache.shape[1:])
-            picked[:, :, :, :longest] = cache[rows, :, :, :longest]
-            return picked
-
+        keys, values = (x.new_zeros(len(x), len(rows), *x.shape[2:]) for x in self.cache)
+        keys[..., :longest] = self.cache[0][:, rows, ..., :longest]
+        values[..., :longest, :] = self.cache[1][:, rows, :, :longest]
         return DecodeState(
             weights=self.weights,
-            caches=[pick(cache) for cache in self.caches],
-            text=[(k[rows], v[rows]) for k, v in self.text],
+            cache=(keys, values),
+            text=(self.text[0][:, rows], self.text[1][:, rows]),
             text_mask=self.text_mask[rows],
             lengths=lengths,
             position=longest if int(lengths.min()) == longest else None,
@@ -137,18 +145,17 @@ class DecodeState:
         max_length = max(self.max_length, other.max_length)
         text_length = max(self.text_mask.shape[1], other.text_mask.shape[1])
 
-        def join(a: Tensor, b: Tensor, n: int) -> Tensor:
-            return torch.cat([F.pad(x, (0, 0, 0, n - x.shape[-2])) for x in (a, b)])
+        def join(a: KeysValues, b: KeysValues, n: int) -> KeysValues:
+            keys = [F.pad(x, (0, n - x.shape[4])) for x, _ in (a, b)]
+            values = [F.pad(x, (0, 0, 0, n - x.shape[3])) for _, x in (a, b)]
+            return torch.cat(keys, 1), torch.cat(values, 1)
 
         masks = [F.pad(s.text_mask, (0, text_length - s.text_mask.shape[1])) for s in (self, other)]
         is_even = self.position is not None and self.position == other.position
         return DecodeState(
             weights=self.weights,
-            caches=[join(a, b, max_length) for a, b in zip(self.caches, other.caches, strict=True)],
-            text=[
-                (join(a[0], b[0], text_length), join(a[1], b[1], text_length))
-                for a, b in zip(self.text, other.text, strict=True)
-            ],
+            cache=join(self.cache, other.cache, max_length),
+            text=join(self.text, other.text, text_length),
             text_mask=torch.cat(masks),
             lengths=torch.cat([self.lengths, other.lengths]),
             position=self.position if is_even else None,

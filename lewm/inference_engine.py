@@ -104,6 +104,8 @@ class Engine:
         self.dtype = DTYPES[dtype]
         self.model.text_encoder.to(self.dtype)
         self.model.predictor.to(self.dtype)
+        if self.device.type == "cpu" and self.dtype == torch.float32:
+            self.model.predictor.fuse_steps()
         self.recipe = self.model.recipe
         self.vocoder = load_vocoder(vocoder, self.recipe, self.device)
         self.settings = settings or GenerationSettings()

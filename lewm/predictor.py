@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from lewm.cache import DecodeState
 from lewm.config import ModelConfig
+from lewm.fused_step import FusedWeights, step_fused
 from lewm.heads import build_head
 from lewm.layers import DecoderBlock, Rotary
-from lewm.step import StepWeights, step_block
+from lewm.step import Place, StepWeights, step_block
 
 
 @dataclass
@@ -55,6 +56,14 @@ class JEPAPredictor(nn.Module):
         self.stop = nn.Linear(width, 1)
         self.head = build_head(config.head, width, config.latent_dim)
         self.n_heads = config.n_heads
+        self._fused: FusedWeights | None = None
+
+    def fuse_steps(self) -> None:
+        """From now on decode by one compiled function: for float32 weights on a CPU.
+
+        It keeps a copy of the weights as they are now.
+        """
+        self._fused = FusedWeights.of(self._layers())
 
     def forward(
         self, latents: Tensor, text: Tensor, text_mask: Tensor, *, need_attention: bool = False
@@ -79,7 +88,7 @@ class JEPAPredictor(nn.Module):
                 need_attention=need_attention,
             )
             attention.append(weights)
-        return self._prediction(x, attention if need_attention else None)
+        return self._prediction(x, tuple(attention) if need_attention else None)
 
     @torch.no_grad()
     def start(
@@ -88,14 +97,18 @@ class JEPAPredictor(nn.Module):
         """Begin decoding: text (B, L, D) is projected once, room is made for max_length steps."""
         # Built here and not by the first step, which may be under CUDA graph capture.
         self.rotary.table(max_length, text.device)
-        head_dim = text.shape[-1] // self.n_heads
-        shape = (len(text), 2, self.n_heads, max_length, head_dim)
+        keys, values = zip(*(block.cross.project(text) for block in self._layers()), strict=True)
+        stacked = torch.stack(values)  # (N, B, H, L, d)
+        n_layers, n_rows, n_heads, _, dim = stacked.shape
+        room = (n_layers, n_rows, n_heads)
+        # A static step is to be captured or compiled as a whole.
+        fused = None if static else self._fused
         return DecodeState(
-            weights=[StepWeights.of(block) for block in self._layers()],
-            caches=[text.new_zeros(shape) for _ in self._layers()],
-            text=[_contiguous(block.cross.project(text)) for block in self._layers()],
+            weights=fused or [StepWeights.of(block) for block in self._layers()],
+            cache=(text.new_zeros(*room, dim, max_length), text.new_zeros(*room, max_length, dim)),
+            text=(torch.stack(keys).mT.contiguous(), stacked),
             text_mask=text_mask,
-            lengths=torch.zeros(len(text), dtype=torch.long, device=text.device),
+            lengths=torch.zeros(n_rows, dtype=torch.long, device=text.device),
             static=static,
         )
 
@@ -118,14 +131,11 @@ class JEPAPredictor(nn.Module):
             raise ValueError(f"a prompt of {n} latents, but room for {state.max_length}")
         x = self._shifted(latents)
         rotations = self.rotary.span(0, n, x.device)
+        cross_mask = state.text_mask[:, None, None, :]
         for layer, block in enumerate(self._layers()):
-            x, _ = block(
-                x,
-                rotations,
-                state.text[layer],
-                state.cross_mask,
-                remember=partial(state.fill, layer),
-            )
+            keys, values = state.text[0][layer], state.text[1][layer]
+            remember = partial(state.fill, layer)
+            x, _ = block(x, rotations, (keys.mT, values), cross_mask, remember=remember)
         state.stand_at([n] * len(latents) if lengths is None else lengths)
         return self._prediction(x, None)
 
@@ -145,21 +155,14 @@ class JEPAPredictor(nn.Module):
         if state.is_full:
             raise ValueError(f"no room after {state.max_length} steps; start() with more")
         x = self._input(previous, state)  # (B, D)
-        place = state.place(self.rotary)
-        attention = []
-        for layer, weights in enumerate(state.weights):
-            x, attended = step_block(
-                x,
-                weights,
-                state.caches[layer],
-                place,
-                state.text[layer],
-                state.cross_mask,
-                need_attention,
-            )
-            attention.append(attended)
+        if isinstance(state.weights, FusedWeights):
+            place = state.fused_place(self.rotary)
+            x, attention = step_fused(x, state.weights, state.cache, state.text, place)
+        else:
+            x, attention = _step_blocks(x, state, state.place(self.rotary), state.weights)
         state.advance()
-        return self._prediction(x.unsqueeze(1), attention if need_attention else None)
+        shown = tuple(weights.unsqueeze(2) for weights in attention) if need_attention else None
+        return self._prediction(x.unsqueeze(1), shown)
 
     def _layers(self) -> Iterable[DecoderBlock]:
         return cast(Iterable[DecoderBlock], self.blocks)
@@ -172,18 +175,26 @@ class JEPAPredictor(nn.Module):
     def _input(self, previous: Tensor | None, state: DecodeState) -> Tensor:
         """Input of the coming step: (B, D)"""
         if previous is None or state.position == 0:
-            return self.begin.expand(state.batch_size, -1)
+            return self.begin.repeat(state.batch_size, 1)
         x = self.project(previous)
         if state.position is None:
             x = torch.where(state.lengths[:, None] == 0, self.begin, x)
         return x
 
-    def _prediction(self, x: Tensor, attention: list[Tensor] | None) -> Prediction:
+    def _prediction(self, x: Tensor, attention: tuple[Tensor, ...] | None) -> Prediction:
         hidden = self.norm(x)
-        weights = None if attention is None else tuple(attention)
-        return Prediction(hidden, self.stop(hidden).squeeze(-1), weights)
+        return Prediction(hidden, self.stop(hidden).squeeze(-1), attention)
 
 
-def _contiguous(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Strided once instead of in every step."""
-    return pair[0].contiguous(), pair[1].contiguous()
+def _step_blocks(
+    x: Tensor, state: DecodeState, place: Place, weights: Sequence[StepWeights]
+) -> tuple[Tensor, list[Tensor]]:
+    """x (B, D) through all blocks, and the cross-attention weights (B, H, L) of each."""
+    attention = []
+    for layer in zip(weights, *state.cache, *state.text, strict=True):
+        own, keys, values, text_keys, text_values = layer
+        x, attended = step_block(
+            x, own, (keys, values), (text_keys, text_values), place, state.text_padding
+        )
+        attention.append(attended)
+    return x, attention

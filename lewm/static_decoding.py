@@ -89,7 +89,7 @@ class _Loop:
         # Held, so that a captured graph's table can't be replaced by a longer one and freed.
         self._rotations = model.predictor.rotary.table(state.max_length, state.lengths.device)
         shape = (state.batch_size, state.max_length, model.config.latent_dim)
-        blank = state.caches[0].new_zeros(shape)
+        blank = state.cache[0].new_zeros(shape)
         self.latents, self.previous = blank, blank[:, 0].clone()
         self.stop_logits = blank[..., 0].clone()
         self.noise = blank.clone() if model.config.head == "flow" else None

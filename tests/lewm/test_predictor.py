@@ -14,10 +14,13 @@ N_ROWS, N_FRAMES, N_BYTES = 4, 12, 9
 CLOSE = {"atol": 1e-5, "rtol": 0}
 
 
-@pytest.fixture(scope="module")
-def predictor() -> JEPAPredictor:
+@pytest.fixture(scope="module", params=["plain", "fused"])
+def predictor(request) -> JEPAPredictor:
     torch.manual_seed(0)
-    return JEPAPredictor(CONFIG).eval()
+    predictor = JEPAPredictor(CONFIG).eval()
+    if request.param == "fused":
+        predictor.fuse_steps()
+    return predictor
 
 
 @pytest.fixture(scope="module")
