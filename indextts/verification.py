@@ -75,7 +75,8 @@ def verify_folder(root: Path) -> Iterator[Finding]:
         ),
     ]
     for path, expected, load in networks:
-        yield _network(path, expected, load)
+        name = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+        yield _network(name, expected, load)
     yield _matrices(folder)
     yield _statistics(folder)
 
@@ -89,18 +90,18 @@ def _shapes(module: nn.Module) -> Shapes:
     return {key: list(value.shape) for key, value in module.state_dict().items()}
 
 
-def _network(path: Path, expected: Shapes, load: Callable[[], nn.Module]) -> Finding:
+def _network(name: str, expected: Shapes, load: Callable[[], nn.Module]) -> Finding:
     try:
         found = _shapes(load())
     except UserError as error:
-        return Finding(path.name, False, error.what)
+        return Finding(name, False, error.what)
     n_other = sum(found.get(key) != shape for key, shape in expected.items())
     n_other += len(found.keys() - expected.keys())
     if n_other == 0:
         what = f"{len(found)} tensors with the official names and shapes"
     else:
         what = f"{len(found)} tensors that fit config.yaml; {n_other} aren't of the official shape"
-    return Finding(path.name, True, what)
+    return Finding(name, True, what)
 
 
 def _matrices(folder: CheckpointFolder) -> Finding:
