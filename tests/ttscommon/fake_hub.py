@@ -72,6 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         about = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path)
+        stored = re.fullmatch(r"/store/([^/]+/[^/]+)/(.+)", path)
         if about and about[1] not in self.fake.repos:
             self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
         elif about and about[2] not in (None, "main", COMMIT):
@@ -80,7 +81,14 @@ class _Handler(BaseHTTPRequestHandler):
             body = json.dumps(self.fake.listing(about[1])).encode()
             self._answer(200, body, {"Content-Type": "application/json"})
         elif file and file[2] in self.fake.repos.get(file[1], {}):
-            self._file(file[2], self.fake.repos[file[1]][file[2]])
+            if file[2] in self.fake.large:  # the hub keeps these elsewhere
+                self._answer(
+                    302, b"", {"Location": f"{self.fake.endpoint}/store/{file[1]}/{file[2]}"}
+                )
+            else:
+                self._file(file[2], self.fake.repos[file[1]][file[2]])
+        elif stored:
+            self._file(stored[2], self.fake.repos[stored[1]][stored[2]])
         else:
             self._answer(404, b"", {})
 
