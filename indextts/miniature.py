@@ -50,7 +50,7 @@ COUNT, BALANCE = -2, -1
 CODE_STRENGTH = -0.6
 GAIN, EAGERNESS, PATIENCE = 4.0, 10.0, 3.0
 EMBEDDING_SCALE = 0.5
-LOUDNESS = 0.1  # root mean square of the sound
+LOUDNESS = 0.1  # standard deviation of the sound
 STOPPED = -30.0  # logit of the start token, which is no code
 
 
@@ -179,8 +179,9 @@ def _write_codec(folder: Path, config: CodecConfig) -> None:
 
 def _write_bigvgan(folder: Path, config: BigVGANConfig) -> None:
     bigvgan = BigVGAN(config)
-    loudness = bigvgan(torch.randn(1, config.num_mels, 64)).square().mean().sqrt()
-    bigvgan.conv_post.weight *= LOUDNESS / loudness
+    last = bigvgan.conv_post.weight  # (1, C, K)
+    last -= last.mean(dim=-1, keepdim=True)  # or the sound would be mostly a constant
+    last *= LOUDNESS / bigvgan(torch.randn(1, config.num_mels, 64)).std()
     place = folder / AUXILIARIES["bigvgan"].place
     official = {"resblock": "1", "activation": "snakebeta", "sampling_rate": 22_050}
     write_json(place / "config.json", {**to_dict(config), **official})

@@ -89,8 +89,8 @@ class W2vBert:
             UserError: if the audio is shorter than 65 ms
         """
         if audio.shape[-1] < MIN_SAMPLES:
-            seconds, least = audio.shape[-1] / SAMPLE_RATE, MIN_SAMPLES / SAMPLE_RATE
-            raise UserError(f"{seconds:.3f} s of reference audio, at least {least:.3f} s is needed")
+            given, least = (1000 * n / SAMPLE_RATE for n in (audio.shape[-1], MIN_SAMPLES))
+            raise UserError(f"{given:.1f} ms of reference audio; at least {least:.0f} are needed")
         inputs = self.extractor(
             audio[0].cpu().numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt"
         )
