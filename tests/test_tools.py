@@ -70,7 +70,9 @@ def test_a_flag_means_the_same_in_every_tool():
 def meaning_of(action: argparse.Action) -> dict[str, Any]:
     """What a flag takes and is called. Defaults, wording and number of values may differ."""
     kind = "switch" if action.nargs == 0 else getattr(action.type or str, "__name__", "?")
-    names = sorted(name for name in action.option_strings if not name.startswith("--no-"))
+    # The guides give the same letter to different flags.
+    long = [name for name in action.option_strings if name.startswith("--")]
+    names = sorted(name for name in long if not name.startswith("--no-"))
     return {"kind": kind, "dest": action.dest, "names": names}
 
 
