@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -90,13 +91,18 @@ class AntiAliased(nn.Module):
 
 
 def low_pass_filter() -> Tensor:
-    """Kaiser-windowed sinc of 12 taps that add up to 1: (1, 1, 12).
+    """Kaiser-windowed sinc of 12 taps that add up to 1: (1, 1, 12)."""
+    return torch.tensor(_taps()).view(1, 1, N_TAPS)
 
-    Kaiser's rule for the window's beta from the attenuation (Oppenheim and Schafer, 7.5.3).
-    """
+
+@functools.cache
+def _taps() -> list[float]:
+    """Kaiser's rule for the window's beta from the attenuation (Oppenheim and Schafer, 7.5.3)."""
     half = N_TAPS // 2
     attenuation = 2.285 * (half - 1) * math.pi * 4 * HALF_WIDTH + 7.95
-    window = torch.kaiser_window(N_TAPS, periodic=False, beta=0.1102 * (attenuation - 8.7))
-    time = torch.arange(-half, half) + 0.5
-    taps = 2 * CUTOFF * window * torch.sinc(2 * CUTOFF * time)
-    return (taps / taps.sum()).view(1, 1, N_TAPS)
+    # On the CPU even where a network is made without memory: there these steps take milliseconds.
+    with torch.device("cpu"):
+        window = torch.kaiser_window(N_TAPS, periodic=False, beta=0.1102 * (attenuation - 8.7))
+        time = torch.arange(-half, half) + 0.5
+        taps = 2 * CUTOFF * window * torch.sinc(2 * CUTOFF * time)
+        return (taps / taps.sum()).tolist()
