@@ -39,6 +39,11 @@ class Request:
     speech: SpeechConfig = field(default_factory=SpeechConfig)
     reading: Seconds = 0.0
 
+    @property
+    def n_segments(self) -> int:
+        """Items that are spoken, not silent."""
+        return sum(isinstance(item, Segment) for item in self.items)
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -117,6 +122,13 @@ class Speech:
     def real_time_factor(self) -> float:
         """Seconds of work per second of sound."""
         return sum(self.seconds.values()) / max(self.duration, 1e-9)
+
+    @property
+    def summary(self) -> str:
+        """One line: how much, how fast, from which seed."""
+        stages = ", ".join(f"{stage} {spent:.2f} s" for stage, spent in self.seconds.items())
+        rtf = self.real_time_factor
+        return f"{self.duration:.2f} s  RTF {rtf:.3f}  seed {self.seed}  ({stages})"
 
 
 # Told after every segment: how many are done, how many there are, and the last one.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from indextts.config import DecodingConfig
+from indextts.config import DecodingConfig, GptConfig
 from indextts.gpt.cache import DecodeState
 from indextts.gpt.fixed import FixedState, FixedVoice
 from indextts.gpt.model import Prefix, UnifiedVoice
@@ -47,14 +47,23 @@ def generate(
     """
     if len(seeds) != len(prefix.mask):
         raise ValueError(f"{len(seeds)} seeds for {len(prefix.mask)} rows")
-    if config.max_mel_tokens > model.config.max_mel_tokens:
-        raise UserError(
-            f"max_mel_tokens {config.max_mel_tokens}, but this model has positions for "
-            f"{model.config.max_mel_tokens}"
-        )
+    require_room(model.config, config)
     if config.num_beams > 1:
         return _search(model, prefix, config, seeds)
     return _follow(model, prefix, config, seeds)
+
+
+def require_room(model: GptConfig, config: DecodingConfig) -> None:
+    """Refuse more codes than a model has positions for.
+
+    Raises:
+        UserError: with the most it has
+    """
+    if config.max_mel_tokens > model.max_mel_tokens:
+        raise UserError(
+            f"max_mel_tokens {config.max_mel_tokens}, but this model has positions for "
+            f"{model.max_mel_tokens}"
+        )
 
 
 def used_at_the_start(model: Writer, n_rows: int) -> Tensor:
