@@ -1,0 +1,243 @@
+"""Speak with IndexTTS2, in the voice of a recording or of a stored speaker.
+
+Example: python tools/infer.py --reference-audio me.wav --text "Good morning. [pause:0.8] Coffee?"
+
+The first 15 seconds of the recording are used. `--save-speaker FILE` keeps its voice, so that
+`--speaker-embeddings FILE` later speaks without the recording and without the models that read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import secrets
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
+from indextts.config import DecodingConfig, SpeechConfig
+from ttscommon.cli import Parser, add_config_flags, given, run
+from ttscommon.files import write_json
+from ttscommon.outputs import read_texts, require_new, require_writable, speech_paths
+from ttscommon.workspace import Speaker
+
+SPEECH = ("max_text_tokens_per_segment", "interval_silence", "diffusion_steps", "cfg_rate",
+          "duration_factor", "prompt_seconds")  # fmt: skip
+DECODING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "num_beams",
+            "length_penalty", "max_mel_tokens", "typical_sampling", "typical_mass",
+            "contiguous_positions")  # fmt: skip
+
+
+def build_parser() -> Parser:
+    parser = Parser(__doc__)
+    data = parser.add_argument_group("data")
+    data.add_argument("--text", "-t", help="what to say; may hold [pause:0.8]")
+    data.add_argument("--text-file", type=Path, help="UTF-8 file with one text a line")
+    data.add_argument("--speaker", "-s", help="folder name under training/")
+    data.add_argument("--reference-audio", "-r", type=Path, help="recording of the voice")
+    data.add_argument(
+        "--speaker-embeddings", type=Path, help="stored voice (default: the speaker's)"
+    )
+    emotion = parser.add_argument_group("emotion")
+    emotion.add_argument("--emotion-audio", type=Path, help="recording of the mood")
+    emotion.add_argument("--emotion-alpha", type=float, default=1.0, help="strength of the mood")
+    emotion.add_argument(
+        "--emo-vector",
+        type=float,
+        nargs="+",
+        help="happy angry sad afraid disgusted melancholic surprised calm, each from 0 to 1",
+    )
+    emotion.add_argument("--use-emo-text", action="store_true", help="read the mood from the text")
+    emotion.add_argument("--emo-text", help="read it from this text instead")
+    emotion.add_argument(
+        "--use-random", action="store_true", help="with a vector: moods of random speakers"
+    )
+    decoding = parser.add_argument_group("decoding")
+    decoding.add_argument("--seed", type=int, help="the same gives the same sound (default: drawn)")
+    add_config_flags(decoding, DecodingConfig, DECODING)
+    add_config_flags(decoding, SpeechConfig, SPEECH)
+    _add_model_and_output(parser)
+    return parser
+
+
+def _add_model_and_output(parser: Parser) -> None:
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model-dir", type=Path, help="checkpoint folder (default: checkpoints/ or below it)"
+    )
+    model.add_argument("--config", type=Path, help="another config.yaml than that folder's")
+    model.add_argument("--gpt-checkpoint", type=Path, help="fully fine-tuned language model")
+    model.add_argument("--lora-path", type=Path, help="folder of a LoRA adapter")
+    output = parser.add_argument_group("output")
+    output.add_argument("--output", "-o", type=Path, help="wave file (default: after the text)")
+    output.add_argument("--output-dir", type=Path, help="folder for it (default: the speaker's)")
+    output.add_argument("--save-speaker", type=Path, help="also store the voice in this .pt file")
+    output.add_argument("--overwrite", action="store_true", help="replace what exists")
+    output.add_argument("--json", type=Path, help="also write what was measured to this file")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    machine.add_argument("--amp", choices=("no", "bf16", "fp16"), default="no",
+                         help="precision of the language model")  # fmt: skip
+    machine.add_argument("--flow-dtype", choices=("fp32", "bf16"), default="fp32",
+                         help="precision of the flow")  # fmt: skip
+    machine.add_argument("--compile", action="store_true", help="fuse the flow; slow to start")
+    machine.add_argument(
+        "--offload",
+        action=argparse.BooleanOptionalAction,
+        help="drop models that have done their part (default: on GPUs below 10 GB)",
+    )
+    add_config_flags(machine, SpeechConfig, ("batch_size",))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = build_parser()
+    args = parser.parse(argv)
+    speaker = Speaker(args.speaker) if args.speaker else None
+    _require_inputs(parser, args)
+    texts = read_texts(args.text_file) if args.text_file else [args.text] * (args.text is not None)
+    folder = args.output_dir or (speaker.outputs if speaker else Path())
+    paths = [args.output] if args.output else speech_paths(texts, folder, "indextts2")
+    results = [path for path in (args.save_speaker, args.json) if path]
+    if len(paths) < len(texts):
+        parser.error("--output names one file; use --output-dir for several texts")
+    require_new([*paths, *results], overwrite=args.overwrite)
+    for path in results:
+        require_writable(path)
+    from indextts.infer_v2 import require_wav  # torch loads here
+    from indextts.speaker_embeddings import SpeakerEmbeddingStore, read_voice
+
+    for path in paths:
+        require_wav(path)
+    stored = _stored(args, speaker)
+    voice = read_voice(stored) if stored else None
+    tts = _load(args)
+    if args.save_speaker:
+        SpeakerEmbeddingStore(tts).save_embeddings(
+            tts.voice(args.reference_audio), args.save_speaker
+        )
+        print(f"Saved {args.save_speaker}")
+    requests = _requests(tts, args, voice, texts)
+    spoken = [_tell(*one) for one in zip(texts, paths, _speak(tts, requests, paths), strict=True)]
+    if args.json:
+        write_json(args.json, _report(tts, args, spoken))
+    if args.reference_audio and not args.save_speaker:
+        print(f"Next: python tools/infer.py --reference-audio {args.reference_audio} "
+              "--save-speaker VOICE.pt   # keeps the voice")  # fmt: skip
+
+
+def _stored(args: argparse.Namespace, speaker: Speaker | None) -> Path | None:
+    """The file of the voice, if it isn't a recording's."""
+    if args.speaker_embeddings or args.reference_audio or speaker is None:
+        return args.speaker_embeddings
+    return speaker.speaker_embeddings
+
+
+def _require_inputs(parser: Parser, args: argparse.Namespace) -> None:
+    if args.text is not None and args.text_file is not None:
+        parser.error("say what: --text TEXT or --text-file FILE, not both")
+    if args.text is None and args.text_file is None and args.save_speaker is None:
+        parser.error("say what: --text TEXT or --text-file FILE")
+    if args.reference_audio is not None and args.speaker_embeddings is not None:
+        parser.error("one voice: --reference-audio FILE or --speaker-embeddings FILE, not both")
+    if not (args.reference_audio or args.speaker_embeddings or args.speaker):
+        parser.error("say whose voice: --reference-audio FILE, --speaker-embeddings FILE "
+                     "or --speaker NAME")  # fmt: skip
+    if args.save_speaker is not None and args.reference_audio is None:
+        parser.error("--save-speaker stores the voice of --reference-audio FILE")
+    if args.use_random and args.emo_vector is None and not args.use_emo_text:
+        parser.error("--use-random goes with --emo-vector or --use-emo-text")
+
+
+def _load(args: argparse.Namespace):
+    from indextts.infer_v2 import IndexTTS2
+
+    return IndexTTS2(
+        args.config,
+        args.model_dir,
+        device=args.device,
+        use_torch_compile=args.compile,
+        lora_path=args.lora_path,
+        gpt_checkpoint=args.gpt_checkpoint,
+        amp=args.amp,
+        flow_dtype=args.flow_dtype,
+        offload=args.offload,
+    )
+
+
+def _requests(tts, args: argparse.Namespace, voice, texts: list[str]) -> list:
+    """One for each text, so that all of them are checked before the first is spoken."""
+    seed = secrets.randbits(31) if args.seed is None else args.seed
+    return [
+        tts.request(
+            args.reference_audio,
+            text,
+            emo_audio_prompt=args.emotion_audio,
+            emo_alpha=args.emotion_alpha,
+            emo_vector=args.emo_vector,
+            use_emo_text=args.use_emo_text or args.emo_text is not None,
+            emo_text=args.emo_text,
+            use_random=args.use_random,
+            speaker_embeddings=voice,
+            seed=seed,
+            **given(args, SpeechConfig),
+            **given(args, DecodingConfig),
+        )
+        for text in texts
+    ]
+
+
+def _speak(tts, requests: list, paths: list[Path]):
+    """The speech of each request, once it is written."""
+    from tqdm import tqdm
+
+    from ttscommon import audio
+
+    is_shown = sys.stderr.isatty()
+    n_segments = sum(request.n_segments for request in requests)
+    with closing(tqdm(total=n_segments, unit="segment", disable=not is_shown)) as bar:
+        for request, path in zip(requests, paths, strict=True):
+            made = tts.speak(request, (lambda *_: bar.update()) if is_shown else None)
+            audio.save(path, made.samples, made.sample_rate)
+            yield made
+
+
+def _tell(text: str, path: Path, speech) -> dict[str, Any]:
+    print(f"{path}  {speech.summary}")
+    return {
+        "text": text,
+        "path": str(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "seed": speech.seed,
+        "duration": speech.duration,
+        "rtf": speech.real_time_factor,
+        "seconds": speech.seconds,
+        "n_segments": len(speech.segments),
+        "n_codes": sum(piece.n_codes for piece in speech.segments),
+        "is_complete": all(piece.is_complete for piece in speech.segments),
+    }
+
+
+def _report(tts, args: argparse.Namespace, spoken: list[dict[str, Any]]) -> dict[str, Any]:
+    adapter = tts.language_model.adapter
+    return {
+        "format": "indextts.speech",
+        "version": 1,
+        "model": {
+            "folder": str(tts.folder.root),
+            "fingerprint": tts.language_model.fingerprint,
+            "gpt_checkpoint": str(args.gpt_checkpoint) if args.gpt_checkpoint else None,
+            "lora": {"folder": str(adapter.folder), "sha256": adapter.sha256} if adapter else None,
+            "is_miniature": tts.folder.config.is_miniature,
+        },
+        "device": str(tts.device),
+        "amp": args.amp,
+        "flow_dtype": args.flow_dtype,
+        "results": spoken,
+    }
+
+
+if __name__ == "__main__":
+    run(main)
