@@ -24,6 +24,7 @@ from indextts.gpt.model import UnifiedVoice
 from indextts.s2mel.campplus import HEAD_CHANNELS, HEAD_STRIDE, Campplus
 from indextts.s2mel.codec import SemanticCodec
 from indextts.s2mel.config import CampplusConfig, CodecConfig, S2MelConfig
+from indextts.s2mel.dit import MAX_FRAMES
 from indextts.s2mel.model import S2Mel
 from indextts.tensors import build, part_of, read_tensors
 from indextts.vocoder.bigvgan import BigVGAN
@@ -58,6 +59,7 @@ HARMLESS = re.compile(
 )
 ADAPTER = re.compile(r"\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)(\.|$)")
 TEXT_TABLES = ("text_embedding.weight", "text_head.weight", "text_head.bias")
+POSITIONS = "cfm.estimator.input_pos"
 S2MEL_PARTS = ("cfm.", "length_regulator.", "gpt_layer.")
 
 
@@ -131,6 +133,8 @@ def load_s2mel(
 ) -> S2Mel:
     """Read s2mel.pth; its other contents, left from training, are passed over.
 
+    So is the list of positions in it: they are 0, 1, 2 ... and only their number could differ.
+
     Raises:
         UserError: if the file can't be read or doesn't fit `config`
     """
@@ -139,6 +143,7 @@ def load_s2mel(
         part, _, name = key.partition(".")
         if f"{part}." in S2MEL_PARTS:
             state[f"{part}.{name.removeprefix('module.')}"] = value
+    state[POSITIONS] = torch.arange(MAX_FRAMES)
     return build(lambda: S2Mel(config), state, where=path, dtype=dtype, device=device)
 
 

@@ -23,6 +23,7 @@ MAY_IMPORT = {
 }
 LIGHT = ["ttscommon.errors", "ttscommon.config", "ttscommon.cli", "ttscommon.workspace"]
 LIGHT += ["ttscommon.manifest", "ttscommon.catalogue", "ttscommon.downloads", "lewm.config"]
+LIGHT += ["indextts.config", "indextts.checkpoint"]
 MAX_FILE, MAX_FUNCTION = 400, 60
 NOT_OURS = {
     ".git",

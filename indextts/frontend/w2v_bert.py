@@ -20,6 +20,7 @@ SAMPLE_RATE = 16_000
 N_LAYERS = 17
 # Frames of 10 ms, in pairs: what three pairs take, and the GPT's conformers need three.
 MIN_SAMPLES = 400 + 4 * 160
+PARTS = ("feature_projection.", "encoder.")  # the rest of the file is for training
 LAYER = re.compile(r"^encoder\.layers\.(\d+)\.")
 
 
@@ -64,13 +65,15 @@ class W2vBert:
             if not (folder / name).is_file():
                 raise UserError(f"no {name} of w2v-bert 2.0", where=folder)
         settings = read_mapping(folder / "config.json")
-        config = Wav2Vec2BertConfig(**{**settings, "dtype": None})
+        config = Wav2Vec2BertConfig.from_dict(settings)
         _require_fit(config, n_layers, folder)
         config.num_hidden_layers = n_layers
+        config.mask_time_prob = config.mask_feature_prob = 0.0  # of training; no vector for masks
         tensors = {
             key: value
             for key, value in read_tensors(folder / "model.safetensors").items()
-            if (layer := LAYER.match(key)) is None or int(layer[1]) < n_layers
+            if key.startswith(PARTS)
+            and ((layer := LAYER.match(key)) is None or int(layer[1]) < n_layers)
         }
         where = folder / "model.safetensors"
         model = build(

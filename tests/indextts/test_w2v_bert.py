@@ -69,6 +69,16 @@ def test_too_short_a_reference_is_refused(cut):
         cut(noise(MIN_SAMPLES - 1))
 
 
+def test_the_files_last_layer_and_what_is_for_training_only_are_not_read(folder, cut):
+    stored = read_tensors(folder.w2v_bert / "model.safetensors")
+    assert "masked_spec_embed" in stored
+    read = cut.model.state_dict()
+    assert set(stored) - set(read) == {"masked_spec_embed"} | {
+        key for key in stored if key.startswith("encoder.layers.17.")
+    }
+    assert all(torch.equal(value, stored[key]) for key, value in read.items())
+
+
 def test_half_precision_gives_nearly_the_same_in_float32(folder, cut):
     half = W2vBert.from_folder(folder.w2v_bert, folder.w2v_stat, dtype=torch.bfloat16)
     assert half.model.dtype == torch.bfloat16

@@ -87,9 +87,15 @@ def test_the_official_s2mel_file_is_read_without_what_training_left_in_it(tmp_pa
     for key, value in official("s2mel.pth").items():
         part, _, name = key.partition(".")
         net[part][f"module.{name}"] = value
+    net["cfm"]["module.estimator.input_pos"] = torch.arange(8192)  # another number of positions
     data = {"net": {**net, "style_encoder": {"w": torch.ones(2)}}, "optimizer": {"lr": 0.1}}
     path = saved(tmp_path / "s2mel.pth", data)
     assert load_s2mel(path, S2MelConfig(), device="meta").config == S2MelConfig()
+
+
+def test_a_file_without_the_acoustic_model_is_refused(folder):
+    with pytest.raises(UserError, match=r"\d+ missing: cfm"):
+        load_s2mel(folder.gpt, folder.config.s2mel)
 
 
 def test_the_official_speaker_encoder_states_its_sizes_by_its_tensors(tmp_path):
