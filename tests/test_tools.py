@@ -32,10 +32,14 @@ def parser_of(tool: str) -> Parser:
 
 
 def flags_of(tool: str) -> Iterator[tuple[str, argparse.Action]]:
-    for action in parser_of(tool)._actions:
-        for flag in action.option_strings:
-            if flag.startswith("--"):
-                yield flag, action
+    parsers: list[argparse.ArgumentParser] = [parser_of(tool)]
+    for parser in parsers:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+            for flag in action.option_strings:
+                if flag.startswith("--"):
+                    yield flag, action
 
 
 @pytest.mark.parametrize("tool", TOOLS)

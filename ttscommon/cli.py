@@ -30,12 +30,14 @@ class Parser(argparse.ArgumentParser):
     """ArgumentParser in the house style.
 
     Flags are kebab-case and `--a_b` is accepted for `--a-b`; the docstring's first line is the
-    description and the rest the epilog; every flag shows its default.
+    description and the rest the epilog; every flag shows its default. Sub-commands are made by
+    `add_subparsers().add_parser(name, doc=...)` and read alike.
     """
 
-    def __init__(self, doc: str | None):
+    def __init__(self, doc: str | None, *, prog: str | None = None):
         first, _, rest = (doc or "").strip().partition("\n")
         super().__init__(
+            prog=prog,
             description=first,
             epilog=rest.strip(),
             formatter_class=_HelpFormatter,

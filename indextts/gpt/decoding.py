@@ -4,21 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from indextts.config import DecodingConfig, GptConfig
-from indextts.gpt.cache import DecodeState
-from indextts.gpt.fixed import FixedState, FixedVoice
-from indextts.gpt.model import Prefix, UnifiedVoice
+from indextts.gpt.model import Prefix
 from indextts.gpt.processors import draw, process
 from ttscommon.errors import UserError
 
 # The original hands its generator ids of 1 in place of the prefix, so its penalty sees code 1.
 PENALISED_FROM_THE_START = 1
 CLOSED = -1e9  # score of beams that don't exist yet
-Writer = UnifiedVoice | FixedVoice
+
+
+class State(Protocol):
+    """What a writer remembers of the rows it writes."""
+
+    def select(self, rows: Tensor) -> None: ...
+
+    def reorder(self, rows: Tensor) -> None: ...
+
+
+class Writer(Protocol):
+    """What codes are written by: `UnifiedVoice`, or `FixedVoice` in its place."""
+
+    @property
+    def config(self) -> GptConfig: ...
+
+    @property
+    def mel_head(self) -> nn.Linear: ...
+
+    def start(self, prefix: Prefix, *, contiguous: bool = False) -> tuple[Tensor, Any]: ...
+
+    def step(self, codes: Tensor, state: Any) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -261,7 +281,7 @@ def _search(
     return [utterance.best(device) for utterance in everyone]
 
 
-def _go_on_from(state: DecodeState | FixedState, rows: Tensor, n_rows: int) -> None:
+def _go_on_from(state: State, rows: Tensor, n_rows: int) -> None:
     """Bring the cache in line with the beams that were kept."""
     if len(rows) < n_rows:
         state.select(rows)

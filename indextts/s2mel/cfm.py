@@ -57,7 +57,7 @@ class CFM(nn.Module):
             lengths = None  # spares a mask in every layer
         is_fixed, start = _fixed_frames(n_frames, prompt, lengths, prompt_lengths)
         dtype = flow_dtype or self.estimator.conv1.weight.dtype
-        weights = _weights_in(dtype, self.estimator)
+        weights, options = _weights_in(dtype, self.estimator), {"own_ends": True}
         guides = [start.to(dtype), style.to(dtype), condition.to(dtype)]
         if guidance > 0:
             guides = [torch.cat([guide, torch.zeros_like(guide)]) for guide in guides]
@@ -74,10 +74,8 @@ class CFM(nn.Module):
                 torch.full((n_copies * n_rows,), float(time), device=x.device),
                 *guides[1:],
             )
-            velocity = functional_call(self.estimator, weights, inputs, {"own_ends": True}).float()
-            if guidance > 0:
-                informed, free = velocity.chunk(2)
-                velocity = (1 + guidance) * informed - guidance * free
+            velocity = functional_call(self.estimator, weights, inputs, options).float()
+            velocity = _guided(velocity, guidance) if guidance > 0 else velocity
             x = (x + float(step) * velocity).masked_fill(is_fixed, 0)
             time = time + step  # a running sum, as in the original
         return x
@@ -124,6 +122,12 @@ class CFM(nn.Module):
         error = (velocity - (mel - (1 - SIGMA_MIN) * noise)).abs().masked_fill(~is_target, 0)
         n_numbers = is_target.sum(dim=(1, 2)).clamp(min=1) * mel.shape[1]
         return (error.sum(dim=(1, 2)) / n_numbers).mean()
+
+
+def _guided(velocity: Tensor, guidance: float) -> Tensor:
+    """Informed and free velocities, one behind the other: (2B, M, T) -> (B, M, T)"""
+    informed, free = velocity.chunk(2)
+    return (1 + guidance) * informed - guidance * free
 
 
 def _weights_in(dtype: torch.dtype, estimator: DiT) -> dict[str, Tensor]:

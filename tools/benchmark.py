@@ -1,0 +1,252 @@
+"""Measure how fast a system speaks here, and how much memory it takes.
+
+Example: python tools/benchmark.py indextts2 --threads 1 --diffusion-steps 4
+Example: python tools/benchmark.py indextts2 --device cuda --amp bf16 --flow-dtype bf16 --compile
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
+from ttscommon.cli import Parser, run
+from ttscommon.errors import UserError
+from ttscommon.files import write_json
+
+COMPARISONS = ("memory", "batch", "flow", "vocoder", "decode")
+INDEXTTS2 = """IndexTTS2, stage by stage, then in comparisons of two ways to do the same.
+
+Weights are random and of full size unless --model-dir names a checkpoint; that changes no time.
+
+Example: python tools/benchmark.py indextts2 --threads 1 --seconds 3 --diffusion-steps 2
+Example: python tools/benchmark.py indextts2 --model-dir checkpoints/indextts2 --json speed.json
+"""
+
+
+def build_parser() -> Parser:
+    parser = Parser(__doc__)
+    systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM")
+    _add_indextts2(systems.add_parser("indextts2", doc=INDEXTTS2, help="the IndexTTS2 base model"))
+    return parser
+
+
+def _add_indextts2(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument("--model-dir", type=Path, help="checkpoint folder (default: random weights)")
+    data.add_argument("--preset", default="full", help="size of random weights: full or tiny")
+    data.add_argument("--seed", type=int, default=0, help="names the weights and the noise")
+    work = parser.add_argument_group("work")
+    work.add_argument("--seconds", type=float, default=3.0, help="of audio in each segment")
+    work.add_argument("--segments", type=int, default=2, help="spoken together")
+    work.add_argument("--reference-seconds", type=float, default=5.0, help="of the recording")
+    work.add_argument("--diffusion-steps", type=int, default=25, help="steps of the flow")
+    work.add_argument("--num-beams", type=int, default=3, help="beams; 1 follows a single one")
+    work.add_argument("--compare", nargs="*", choices=COMPARISONS, default=list(COMPARISONS),
+                      metavar="NAME", help=f"some of {', '.join(COMPARISONS)}")  # fmt: skip
+    work.add_argument("--vocoder-seconds", type=float, default=60.0, help="to vocode in chunks")
+    work.add_argument("--whole-seconds", type=float, default=60.0, help="of it vocoded at once")
+    measure = parser.add_argument_group("measuring")
+    measure.add_argument("--repeats", type=int, default=1, help="the median of them counts")
+    measure.add_argument("--warmups", type=int, default=1, help="rounds before, not counted")
+    measure.add_argument("--clock", choices=("wall", "cpu"), default="wall",
+                         help="cpu: processor time, for a machine with other work")  # fmt: skip
+    output = parser.add_argument_group("output")
+    output.add_argument("--overwrite", action="store_true", help="replace what exists")
+    output.add_argument("--json", type=Path, help="also write what was measured to this file")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    machine.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
+    machine.add_argument("--amp", choices=("no", "bf16", "fp16"), default="no",
+                         help="precision of the language model")  # fmt: skip
+    machine.add_argument("--flow-dtype", choices=("fp32", "bf16"), default="fp32",
+                         help="precision of the flow's estimator")  # fmt: skip
+    machine.add_argument("--compile", action="store_true", help="compile the decoding step too")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse(argv)
+    if args.json and args.json.exists() and not args.overwrite:
+        raise UserError("exists already", where=args.json, fix="--overwrite, or another name")
+    report = {"command": _command(argv), "system": args.system, **indextts2(args)}
+    if args.json:
+        write_json(args.json, report)
+        print(f"Saved {args.json}")
+
+
+def indextts2(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure and print; what was measured, as plain data."""
+    import torch
+
+    from indextts.benchmark import Benchmark, Work
+    from indextts.loading import flow_dtype
+    from ttscommon.machine import pick_device
+
+    device = pick_device(args.device)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    work = Work(
+        seconds=args.seconds,
+        n_segments=args.segments,
+        reference_seconds=args.reference_seconds,
+        n_steps=args.diffusion_steps,
+        num_beams=args.num_beams,
+        flow_dtype=flow_dtype(args.flow_dtype),
+        repeats=args.repeats,
+        warmups=args.warmups,
+        seed=args.seed,
+    )
+    report: dict[str, Any] = {"machine": _machine(args, device)}
+    comparisons = []
+    if "memory" in args.compare:  # first, while this process holds nothing itself
+        comparisons.append(_tell(_memory(args)))
+    benchmark = Benchmark(_networks(args, device), work, _clock(args))
+    report["parameters"] = benchmark.networks.n_parameters()
+    report["stages"] = _stages(benchmark)
+    comparisons += [_tell(found) for found in _compare(benchmark, args)]
+    return report | {"comparisons": [found.to_dict() for found in comparisons]}
+
+
+def _stages(benchmark) -> dict[str, Any]:
+    from indextts.benchmark import OF_THE_VOICE
+
+    held = benchmark.meter.held()
+    print(f"{benchmark.work.n_segments} segments, together {benchmark.duration:.2f} s of sound; "
+          f"{_gigabytes(held)} GB of networks in memory")  # fmt: skip
+    print(f"{'stage':18} {'seconds':>9} {'x audio':>9} {'peak GB':>8}")
+    rows = []
+    for timing in benchmark.stages():
+        is_once = timing.stage in OF_THE_VOICE
+        factor = "once" if is_once else f"{timing.seconds / benchmark.duration:.3f}"
+        peak = _gigabytes(timing.peak)
+        print(f"{timing.stage:18} {timing.seconds:9.3f} {factor:>9} {peak:>8}")
+        rows.append({"stage": timing.stage, "seconds": timing.seconds, "peak_bytes": timing.peak})
+    times = {row["stage"]: row["seconds"] for row in rows}
+    total = sum(seconds for stage, seconds in times.items() if stage not in OF_THE_VOICE)
+    decode = max(times["gpt_decode"], 1e-9)
+    summary = {
+        "audio_seconds": benchmark.duration,
+        "codes": benchmark.n_codes,
+        "tokens_per_second": benchmark.n_codes / decode,
+        "seconds": total,
+        "rtf": total / benchmark.duration,
+        "seconds_of_the_voice": sum(times.values()) - total,
+        "held_bytes": held,
+        "peak_bytes": max((row["peak_bytes"] or 0 for row in rows), default=0) or None,
+    }
+    print(f"RTF {summary['rtf']:.3f}, {summary['tokens_per_second']:.1f} tokens/s, peak "
+          f"{_gigabytes(summary['peak_bytes'])} GB; the voice takes "
+          f"{summary['seconds_of_the_voice']:.2f} s once")  # fmt: skip
+    return {**summary, "rows": rows}
+
+
+def _compare(benchmark, args: argparse.Namespace) -> Iterator[Any]:
+    from indextts.comparisons import batch_gain, decode_gain, flow_gain, vocoder_memory
+
+    if "batch" in args.compare:
+        yield batch_gain(benchmark)
+    if "flow" in args.compare:
+        yield flow_gain(benchmark)
+    if "decode" in args.compare:
+        yield decode_gain(benchmark, compiler="inductor" if args.compile else None)
+    if "vocoder" in args.compare:
+        yield vocoder_memory(
+            benchmark.networks.vocoder,
+            benchmark.meter,
+            seconds=args.vocoder_seconds,
+            whole_seconds=args.whole_seconds,
+            frame_rate=benchmark.networks.s2mel.config.mel.frame_rate,
+        )
+
+
+def _memory(args: argparse.Namespace) -> Any:
+    from indextts.comparisons import speaker_memory_gain
+    from indextts.speaker_memory import MemoryCase
+
+    return speaker_memory_gain(
+        MemoryCase(
+            model_dir=args.model_dir,
+            preset=args.preset,
+            device=args.device,
+            amp=args.amp,
+            reference_seconds=args.reference_seconds,
+        )
+    )
+
+
+def _networks(args: argparse.Namespace, device) -> Any:
+    from indextts.checkpoint import CheckpointFolder
+    from indextts.loading import DTYPES
+    from indextts.random_networks import Networks, Sizes
+
+    where = {"device": device, "gpt_dtype": DTYPES[args.amp]}
+    if args.model_dir:
+        return Networks.load(CheckpointFolder.open(args.model_dir), **where)
+    return Networks.random(Sizes.named(args.preset), seed=args.seed, **where)
+
+
+def _tell(found) -> Any:
+    verdict = {None: "", True: "  met", False: "  MISSED"}[found.is_met]
+    aim = "" if found.target is None else f" (aim: {found.target:g} or more)"
+    print(f"{found.name}: {found.value:.3f} {found.what}{aim}{verdict}")
+    for name, value in found.details.items():
+        print(f"    {name}: {_shown(value)}")
+    return found
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(one)}" for key, one in value.items())
+    if isinstance(value, int) and not isinstance(value, bool) and value > 1e6:
+        return f"{value / 1e6:.0f} MB"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _gigabytes(n_bytes: int | None) -> str:
+    return "-" if n_bytes is None else f"{n_bytes / 1e9:.2f}"
+
+
+def _machine(args: argparse.Namespace, device) -> dict[str, Any]:
+    import torch
+
+    from indextts.comparisons import bfloat16_units
+
+    is_gpu = device.type == "cuda"
+    machine = {
+        "device": torch.cuda.get_device_name(device) if is_gpu else _processor(),
+        "bf16_units": bfloat16_units(device),
+        "threads": torch.get_num_threads(),
+        "amp": args.amp,
+        "flow_dtype": args.flow_dtype,
+        "clock": args.clock,
+        "torch": torch.__version__,
+        "weights": str(args.model_dir or f"random, {args.preset}"),
+    }
+    print("  ".join(f"{name}: {value}" for name, value in machine.items()))
+    if not machine["bf16_units"]:
+        print("no units for bf16 here (AMX, AVX512_BF16): it is emulated, and slower than fp32")
+    return machine
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "cpu"
+
+
+def _clock(args: argparse.Namespace):
+    return time.process_time if args.clock == "cpu" else time.perf_counter
+
+
+def _command(argv: Sequence[str] | None) -> str:
+    return " ".join(["python tools/benchmark.py", *(sys.argv[1:] if argv is None else argv)])
+
+
+if __name__ == "__main__":
+    run(main)
