@@ -181,6 +181,7 @@ def test_a_truncated_file_is_refused(tmp_path, gpt, name, share):
         (b"", "truncated, or no file of weights"),
         (b"<html>404</html>", "truncated, or no file of weights"),
         (b"\x80\x02}q\x00.", "truncated, or no file of weights"),  # a pickle, but not torch's
+        (b"PK\x03\x04" + bytes(60), "truncated, or no file of weights"),
         (b"version https://git-lfs.github.com/spec/v1\nsize 3", "git-lfs pointer"),
     ],
 )
