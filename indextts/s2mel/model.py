@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -15,7 +16,25 @@ from indextts.s2mel.length_regulator import LengthRegulator
 from indextts.s2mel.speaker import SpeakerFeatures
 
 FRAMES_PER_CODE = 1.72  # the original's; 86.13 frames and 50 codes a second make 1.7227
-MAX_PADDING = 0.1
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """How much is put into one batch of the flow.
+
+    Attributes:
+        n_frames: most frames, padding included; a longer segment goes alone
+        padding: largest share of a row that may be padding
+    """
+
+    n_frames: int
+    padding: float
+
+
+# A GPU is idle without large batches. A CPU gains 5 to 10 % from small ones, which much padding
+# takes away again, and loses by large ones, whose activations leave its cache.
+LIMITS = {"cpu": BatchLimits(2_560, 0.03)}
+LIMITS_ELSEWHERE = BatchLimits(16_384, 0.1)
 
 
 class S2Mel(nn.Module):
@@ -63,7 +82,7 @@ class S2Mel(nn.Module):
         n_steps: int = 25,
         guidance: float = 0.7,
         temperature: float = 1.0,
-        max_frames: int = 16_384,
+        limits: BatchLimits | None = None,
         flow_dtype: torch.dtype | None = None,
     ) -> list[Tensor]:
         """Mels of several segments, those of like length in one batch.
@@ -72,7 +91,7 @@ class S2Mel(nn.Module):
             conditions: (1, T, C) of each segment
             speakers: whose voice, for each segment
             noises: (1, M, P + T) standard normal for each segment, its prompt's frames included
-            max_frames: most frames in a batch, padding included; a longer segment goes alone
+            limits: of the batches; by default those that suit the device
             flow_dtype: what the flow's estimator computes in; None: what its weights are in
 
         Returns:
@@ -83,8 +102,10 @@ class S2Mel(nn.Module):
             for condition, speaker, noise in zip(conditions, speakers, noises, strict=True)
         ]
         lengths = [row[0].shape[1] for row in rows]
+        if limits is None and rows:
+            limits = LIMITS.get(rows[0][0].device.type, LIMITS_ELSEWHERE)
         mels: dict[int, Tensor] = {}
-        for group in _groups(lengths, max_frames):
+        for group in _groups(lengths, limits or LIMITS_ELSEWHERE):
             chosen = [rows[i] for i in group]
             condition, speaker, noise = zip(*chosen, strict=True)
             prompts = [one.ref_mel for one in speaker]
@@ -112,15 +133,15 @@ def _padded(rows: Sequence[Tensor]) -> Tensor:
     return pad_sequence([row[0].T for row in rows], batch_first=True).transpose(1, 2)
 
 
-def _groups(lengths: Sequence[int], max_frames: int) -> Iterator[list[int]]:
-    """Places of like lengths, the longest first, none with more than a tenth of padding."""
+def _groups(lengths: Sequence[int], limits: BatchLimits) -> Iterator[list[int]]:
+    """Places of like lengths, the longest first."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     group: list[int] = []
     for i in order:
         if group:
             longest = lengths[group[0]]
-            is_full = (len(group) + 1) * longest > max_frames
-            if is_full or lengths[i] < (1 - MAX_PADDING) * longest:
+            is_full = (len(group) + 1) * longest > limits.n_frames
+            if is_full or lengths[i] < (1 - limits.padding) * longest:
                 yield group
                 group = []
         group.append(i)

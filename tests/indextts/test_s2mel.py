@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from indextts.s2mel.config import S2MelConfig
-from indextts.s2mel.model import S2Mel
+from indextts.s2mel.model import BatchLimits, S2Mel
 from indextts.s2mel.reference import speaker_features, to_16k
 from indextts.s2mel.speaker import SpeakerFeatures
 from indextts.vocoder.waveform import join, silence, to_int16
@@ -68,9 +68,12 @@ def test_conditions_equal_the_originals(data, parts, conditions, segment):
     assert furthest(conditions[segment], data[f"out.cond{segment}"]) < 2e-5
 
 
-@pytest.mark.parametrize("max_frames", [1, 16_384])  # one by one, and both in one batch
-def test_mels_equal_the_originals_alone_and_together(data, parts, speaker, conditions, max_frames):
-    made = mels(data, parts, speaker, conditions, max_frames=max_frames)
+TOGETHER, ALONE = BatchLimits(16_384, 1.0), BatchLimits(1, 1.0)
+
+
+@pytest.mark.parametrize("limits", [ALONE, TOGETHER, None])
+def test_mels_equal_the_originals_alone_and_together(data, parts, speaker, conditions, limits):
+    made = mels(data, parts, speaker, conditions, limits=limits)
     for segment, mel in enumerate(made):
         assert furthest(mel, data[f"out.vc_target{segment}"]) < 5e-5
 
@@ -86,15 +89,37 @@ def test_the_sound_equals_the_originals_to_the_last_bits(data, parts, speaker, c
     assert abs(samples.astype(int) - data["out.int16"][:, 0].numpy().astype(int)).max() <= 2
 
 
-def test_segments_come_back_in_the_order_given(parts, speaker):
+@pytest.mark.parametrize("limits", [TOGETHER, BatchLimits(400, 0.05), None])
+def test_segments_come_back_in_the_order_given(parts, speaker, limits):
     random = torch.Generator().manual_seed(0)
     lengths, n_prompt = [9, 60, 10, 58, 9], speaker.ref_mel.shape[2]
     conditions = [torch.randn(1, n, 20, generator=random) for n in lengths]
     noises = [torch.randn(1, 12, n_prompt + n, generator=random) for n in lengths]
-    together = parts.s2mel.mels(conditions, [speaker] * 5, noises, n_steps=2)
+    together = parts.s2mel.mels(conditions, [speaker] * 5, noises, n_steps=2, limits=limits)
     for i, mel in enumerate(together):
         alone = parts.s2mel.mels(conditions[i : i + 1], [speaker], noises[i : i + 1], n_steps=2)
         assert furthest(mel, alone[0]) < 2e-5
+
+
+def test_nothing_to_say_is_no_mel(parts):
+    assert parts.s2mel.mels([], [], []) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "n_rows"),
+    [(TOGETHER, [3]), (ALONE, [1, 1, 1]), (BatchLimits(420, 1.0), [2, 1]), (None, [1, 2])],
+)
+def test_a_batch_keeps_to_its_limits(parts, speaker, monkeypatch, limits, n_rows):
+    found, n_prompt = [], speaker.ref_mel.shape[2]
+    run = parts.s2mel.cfm.inference
+    watched = lambda condition, *rest, **options: (  # noqa: E731
+        found.append(len(condition)) or run(condition, *rest, **options)
+    )
+    monkeypatch.setattr(parts.s2mel.cfm, "inference", watched)
+    conditions = [torch.zeros(1, n, 20) for n in (90, 60, 60)]
+    noises = [torch.zeros(1, 12, n_prompt + n) for n in (90, 60, 60)]
+    parts.s2mel.mels(conditions, [speaker] * 3, noises, n_steps=1, limits=limits)
+    assert found == n_rows
 
 
 @pytest.mark.parametrize(("factor", "n_frames"), [(0.5, 21), (1.0, 43), (2.0, 86)])
