@@ -18,6 +18,7 @@ from indextts.config import speech_settings
 from indextts.emotion import Mood, emotion_vector, limited
 from indextts.emotion_text import EmotionReader
 from indextts.gpt.decoding import require_room
+from indextts.gpt.fixed import FixedVoice
 from indextts.inference import Models, Synthesizer, said
 from indextts.loading import Amp, FlowDtype, LanguageModel, load_language_model
 from indextts.lora import Adapter
@@ -48,7 +49,8 @@ class IndexTTS2:
         use_fp16: the same as amp="fp16", and not on a CPU, as in the original
         device: "cpu", "cuda", "cuda:1"; None takes a CUDA GPU where there is one
         use_cuda_kernel, use_deepspeed, use_accel: accepted and without effect
-        use_torch_compile: fuse the flow's estimator; takes a minute at first and a C++ compiler
+        use_torch_compile: fuse the flow's estimator, and on a GPU the decoding step; takes minutes
+            at first, and a C++ compiler
         use_qwen_emo: False refuses moods from text
         aux_paths: where other models lie, see `CheckpointFolder.open`
         lora_path: a LoRA adapter's folder
@@ -101,7 +103,9 @@ class IndexTTS2:
         models = Models.load(self.folder, self.language_model.gpt, self.device)
         if use_torch_compile:
             models.s2mel.cfm.estimator.compile(dynamic=True)
-        self.synthesizer = Synthesizer(models, flow_dtype=estimator_dtype)
+        # Fixed shapes pay off as CUDA graphs only.
+        make_writer = FixedVoice if use_torch_compile and self.device.type == "cuda" else None
+        self.synthesizer = Synthesizer(models, flow_dtype=estimator_dtype, make_writer=make_writer)
         releases = loading.is_small(self.device) if offload is None else offload
         self.references = ReferenceReader(self.folder, models.s2mel, self.device, releases=releases)
         self._use_qwen_emo = use_qwen_emo
@@ -261,7 +265,8 @@ class IndexTTS2:
         """
         changed = self._load_language_model(path)
         assert changed.adapter is not None
-        self.language_model, self.synthesizer.models.gpt = changed, changed.gpt
+        self.language_model = changed
+        self.synthesizer.speak_with(changed.gpt)
         return changed.adapter
 
     def normalize_emo_vec(

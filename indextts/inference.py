@@ -22,7 +22,7 @@ from indextts.config import SpeechConfig
 from indextts.emotion import EmotionMatrices
 from indextts.frontend.text import Pause, Segment, plan
 from indextts.frontend.tokenizer import TextTokenizer
-from indextts.gpt.decoding import generate
+from indextts.gpt.decoding import Writer, generate
 from indextts.gpt.model import UnifiedVoice
 from indextts.s2mel.codec import SemanticCodec
 from indextts.s2mel.model import S2Mel
@@ -87,6 +87,7 @@ class Synthesizer:
 
     Args:
         flow_dtype: what the flow's estimator computes in; None: float32
+        make_writer: what codes are written by, given the GPT; None: the GPT itself
         clock: what measures the stages, in seconds
 
     Attributes:
@@ -98,10 +99,18 @@ class Synthesizer:
         models: Models,
         *,
         flow_dtype: torch.dtype | None = None,
+        make_writer: Callable[[UnifiedVoice], Writer] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
         self.models, self.flow_dtype, self._clock = models, flow_dtype, clock
+        self._make_writer = make_writer
         self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
+        self.speak_with(models.gpt)
+
+    def speak_with(self, gpt: UnifiedVoice) -> None:
+        """Take another language model from now on."""
+        self.models.gpt = gpt
+        self._writer = self._make_writer(gpt) if self._make_writer else gpt
 
     @property
     def sample_rate(self) -> int:
@@ -195,7 +204,7 @@ class Synthesizer:
         seeds = [seed_for(request.seed, "codes", first + i) for i in range(len(segments))]
         with self.timed("codes"):
             prefix = gpt.prefix(told.speaker, told.emotion, [s.ids for s in segments])
-            written = generate(gpt, prefix, request.decoding, seeds)
+            written = generate(self._writer, prefix, request.decoding, seeds)
         with self.timed("latents"):
             rows = [one.codes for one in written]
             codes = pad_sequence(rows, batch_first=True, padding_value=gpt.config.stop_mel_token)

@@ -83,7 +83,7 @@ def _add_model_and_output(parser: Parser) -> None:
                          help="precision of the language model")  # fmt: skip
     machine.add_argument("--flow-dtype", choices=("fp32", "bf16"), default="fp32",
                          help="precision of the flow")  # fmt: skip
-    machine.add_argument("--compile", action="store_true", help="fuse the flow; slow to start")
+    machine.add_argument("--compile", action="store_true", help="fuse the steps; minutes to start")
     machine.add_argument(
         "--offload",
         action=argparse.BooleanOptionalAction,

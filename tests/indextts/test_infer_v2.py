@@ -1,5 +1,6 @@
 """Text and a recording in, speech out: the original's interface on a miniature checkpoint."""
 
+import dataclasses
 import inspect
 import logging
 
@@ -10,8 +11,10 @@ import soundfile
 import torch
 
 from indextts.config import GptConfig
+from indextts.gpt.fixed import FixedVoice
 from indextts.gpt.model import UnifiedVoice
 from indextts.infer_v2 import IndexTTS2
+from indextts.inference import Synthesizer
 from indextts.lora import record_base
 from indextts.speaker_embeddings import SpeakerEmbeddingStore
 from ttscommon.errors import UserError
@@ -298,8 +301,19 @@ def test_a_glossary_beside_the_checkpoint_is_read(miniature, tmp_path, stored):
     assert tts.synthesizer.plan("The zzz sat.") == tts.synthesizer.plan("The cat sat.")
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_decoding_in_fixed_shapes_says_the_same(tts, stored, beams):
+    options = {**SEGMENTS, "num_beams": beams, "seed": 1, "speaker_embeddings": stored}
+    request = tts.request(None, LONG, **options)
+    models = dataclasses.replace(tts.synthesizer.models)
+    fixed = Synthesizer(models, make_writer=lambda gpt: FixedVoice(gpt, compiler=None))
+    assert furthest(fixed.synthesize(request).samples, tts.speak(request).samples) <= 2
+
+
 @pytest.mark.slow
-def test_a_fused_flow_says_the_same(tts, miniature, stored):
+@pytest.mark.timeout(900)
+def test_a_fused_flow_says_the_same(tts, miniature, stored, caplog):
+    caplog.set_level(logging.WARNING, logger="torch.__trace")  # writes megabytes
     fused = IndexTTS2(model_dir=miniature, device="cpu", use_torch_compile=True)
     one, other = (said(it, None, TEXT, speaker_embeddings=stored) for it in (fused, tts))
     assert furthest(one, other) <= 8
