@@ -6,6 +6,8 @@ autoencoder's latents. The joint graph trains everything at once, as the guide h
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -28,27 +30,46 @@ ANNEALING_SHARE = 0.2
 STATISTICS_MOMENTUM = 0.02
 
 
-class AutoencoderStage(nn.Module):
-    """Audio encoder and mel decoder: regulariser + L1 + spectral loss on crops."""
+class Stage(nn.Module):
+    """What is trained: `parts` makes the losses of a batch, `forward` weighs them."""
 
     def __init__(self, model: LeWMTTS, config: TrainConfig):
         super().__init__()
         self.model, self.config = model, config
+
+    def parts(self, batch: Any, is_guided: bool) -> dict[str, Tensor]:
+        """Each loss by name; the guide's only if `is_guided`."""
+        raise NotImplementedError
+
+    def forward(self, batch: Any, progress: float) -> Losses:
+        """The batch's losses at this share of the steps."""
+        parts = self.parts(batch, guide_weight(self.config, progress) > 0)
+        return weighed(parts, self.config, progress)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile `parts` alone: with `progress` inside, every step would be compiled anew."""
+        self.parts = torch.compile(self.parts, *args, **kwargs)
+
+
+class AutoencoderStage(Stage):
+    """Audio encoder and mel decoder: regulariser + L1 + spectral loss on crops."""
+
+    def __init__(self, model: LeWMTTS, config: TrainConfig):
+        super().__init__(model, config)
         self.spectral = MultiResolutionSpectralLoss()
         train_only(model, "audio_encoder", "mel_decoder")
 
-    def forward(self, batch: CropBatch, progress: float) -> Losses:
+    def parts(self, batch: CropBatch, is_guided: bool) -> dict[str, Tensor]:  # noqa: ARG002
         """batch.log_mel: (B, M, T)"""
         mel = self.model.normalise(batch.log_mel)
         mean, log_variance = self.model.audio_encoder(mel, batch.mask)
         latents = sampled(mean, log_variance)
-        parts = autoencoder_losses(
+        return autoencoder_losses(
             self.model, self.spectral, mel, batch.mask, mean, log_variance, latents
         )
-        return weighed(parts, self.config, progress)
 
 
-class PredictorStage(nn.Module):
+class PredictorStage(Stage):
     """Text encoder and predictor: next-latent prediction + stop + guided attention.
 
     Inputs and targets are the frozen encoder's means, standardised per dimension; the inputs get
@@ -56,8 +77,7 @@ class PredictorStage(nn.Module):
     """
 
     def __init__(self, model: LeWMTTS, config: TrainConfig):
-        super().__init__()
-        self.model, self.config = model, config
+        super().__init__(model, config)
         train_only(model, "text_encoder", "predictor")
 
     def train(self, mode: bool = True) -> PredictorStage:
@@ -66,17 +86,16 @@ class PredictorStage(nn.Module):
         self.model.mel_decoder.eval()
         return self
 
-    def forward(self, batch: SpeechBatch, progress: float) -> Losses:
+    def parts(self, batch: SpeechBatch, is_guided: bool) -> dict[str, Tensor]:
         """batch.speech: (B, T, C) raw latents"""
         target = self.model.standardise(batch.speech)
         target = target.masked_fill(~batch.speech_mask[..., None], 0)
-        parts = prediction_losses(
-            self.model, self.config, batch, target, batch.speech_mask, progress
+        return prediction_losses(
+            self.model, self.config, batch, target, batch.speech_mask, is_guided
         )
-        return weighed(parts, self.config, progress)
 
 
-class JointStage(nn.Module):
+class JointStage(Stage):
     """All four networks in one graph, with the guide's four losses and the stop and guide added.
 
     The prediction target is detached: without that the encoder shrinks its latents to make them
@@ -84,11 +103,10 @@ class JointStage(nn.Module):
     """
 
     def __init__(self, model: LeWMTTS, config: TrainConfig):
-        super().__init__()
-        self.model, self.config = model, config
+        super().__init__(model, config)
         self.spectral = MultiResolutionSpectralLoss()
 
-    def forward(self, batch: SpeechBatch, progress: float) -> Losses:
+    def parts(self, batch: SpeechBatch, is_guided: bool) -> dict[str, Tensor]:
         """batch.speech: (B, T, M) log-mel frames"""
         model = self.model
         mel = model.normalise(batch.speech.transpose(1, 2))  # (B, M, T)
@@ -100,8 +118,7 @@ class JointStage(nn.Module):
             model, self.spectral, mel, batch.speech_mask, mean, log_variance, latents
         )
         target = model.standardise(mean).masked_fill(~mask[..., None], 0)
-        parts |= prediction_losses(model, self.config, batch, target, mask, progress)
-        return weighed(parts, self.config, progress)
+        return parts | prediction_losses(model, self.config, batch, target, mask, is_guided)
 
     @torch.no_grad()
     def _follow_statistics(self, mean: Tensor, mask: Tensor) -> None:
@@ -155,9 +172,9 @@ def prediction_losses(
     batch: SpeechBatch,
     target: Tensor,
     mask: Tensor,
-    progress: float,
+    is_guided: bool,
 ) -> dict[str, Tensor]:
-    """Prediction, stop and (while it lasts) guided-attention loss.
+    """Prediction, stop and, if asked for, guided-attention loss.
 
     Args:
         target: (B, T, C) standardised latents, zero on padding; the loss sees them detached
@@ -170,7 +187,6 @@ def prediction_losses(
     if model.training and config.input_noise:
         sigma = torch.rand(len(target), 1, 1, device=target.device) * config.input_noise
         inputs = target + sigma * torch.randn_like(target)
-    is_guided = guide_weight(config, progress) > 0
     said: Prediction = model.predictor(inputs, text, batch.text_mask, need_attention=is_guided)
     head = model.predictor.head
     parts = {
