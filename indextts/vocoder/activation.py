@@ -27,7 +27,13 @@ class SnakeBeta(nn.Module):
         alpha, beta = self.alpha[:, None], self.beta[:, None]
         if self.is_logarithmic:
             alpha, beta = alpha.exp(), beta.exp()
-        return x + (x * alpha).sin().square() / (beta + 1e-9)
+        waves = x * alpha
+        if waves.requires_grad:
+            waves = waves.sin().square()
+        else:
+            waves.sin_()
+            waves.mul_(waves)
+        return torch.addcmul(x, waves, 1 / (beta + 1e-9))
 
 
 class UpSample(nn.Module):
@@ -42,11 +48,10 @@ class UpSample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n_channels = x.shape[1]
         edge = N_TAPS // 2 - 1
-        weight = self.filter.expand(n_channels, -1, -1)
-        x = F.pad(x, (edge, edge), mode="replicate")
-        x = 2 * F.conv_transpose1d(x, weight, stride=2, groups=n_channels)
+        weight = (2 * self.filter).expand(n_channels, -1, -1)
         cut = 2 * edge + N_TAPS // 2 - 1  # the repeated ends, and the filter's own delay
-        return x[..., cut:-cut]
+        x = _lengthened(x, edge, edge)
+        return F.conv_transpose1d(x, weight, stride=2, padding=cut, groups=n_channels)
 
 
 class LowPass(nn.Module):
@@ -60,7 +65,7 @@ class LowPass(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n_channels = x.shape[1]
-        x = F.pad(x, (N_TAPS // 2 - 1, N_TAPS // 2), mode="replicate")
+        x = _lengthened(x, N_TAPS // 2 - 1, N_TAPS // 2)
         return F.conv1d(x, self.filter.expand(n_channels, -1, -1), stride=2, groups=n_channels)
 
 
@@ -88,6 +93,12 @@ class AntiAliased(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.downsample(self.act(self.upsample(x)))
+
+
+def _lengthened(x: Tensor, left: int, right: int) -> Tensor:
+    """The ends of (B, C, T) repeated; three times as fast on a CPU as `F.pad` does it."""
+    first, last = x[..., :1].expand(-1, -1, left), x[..., -1:].expand(-1, -1, right)
+    return torch.cat([first, x, last], dim=-1)
 
 
 def low_pass_filter() -> Tensor:

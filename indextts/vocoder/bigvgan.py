@@ -73,7 +73,7 @@ class BigVGAN(nn.Module):
         for stage, up in enumerate(self.ups):
             x = up(x)
             blocks = self.resblocks[stage * n_blocks : (stage + 1) * n_blocks]
-            x = torch.stack([block(x) for block in blocks]).mean(0)
+            x = sum(block(x) for block in blocks) / n_blocks
         x = self.conv_post(self.activation_post(x))
         return x.tanh() if self.config.use_tanh_at_final else x.clamp(-1, 1)
 

@@ -44,6 +44,17 @@ def test_the_activation_alone_equals_the_originals():
         assert furthest(activation(data["in.act_x"]), data["out.act_y"]) < 1e-6
 
 
+def test_the_activation_can_be_trained():
+    activation = AntiAliased(3, is_logarithmic=True).double()
+    x = torch.randn(2, 3, 14, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(activation, x)
+    with torch.no_grad():
+        assert torch.equal(activation(x), activation(x.detach()))
+        assert furthest(activation(x), activation.requires_grad_(False)(x)) < 1e-12
+    activation(x).sum().backward()
+    assert x.grad is not None
+
+
 def test_what_is_written_has_the_names_and_shapes_of_the_official_file():
     with torch.device("meta"):
         generator = BigVGAN(BigVGANConfig())
