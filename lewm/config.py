@@ -187,7 +187,9 @@ class TrainConfig:
     eval_texts: int = field(default=8, metadata={"help": "held-out texts spoken at evaluation"})
     validation_share: float = field(default=0.05, metadata={"help": "recordings held out"})
     amp: Literal["no", "bf16"] = field(default="no", metadata={"help": "mixed precision"})
-    compile: bool = field(default=False, metadata={"help": "torch.compile the network"})
+    compile: bool = field(
+        default=False, metadata={"help": "torch.compile the losses; minutes before the first steps"}
+    )
     cache_mels: Literal["auto", "device", "disk"] = field(
         default="auto", metadata={"help": "features on the GPU when they fit, else memory-mapped"}
     )
