@@ -8,7 +8,6 @@ so the parts are kept here.
 from __future__ import annotations
 
 import glob
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -16,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ttscommon.catalogue import Family, Licence, Source
+from ttscommon.download_notes import digest_of, read_notes, write_note
 from ttscommon.errors import UserError
-from ttscommon.files import read_json, require_free_disk, write_json
+from ttscommon.files import require_free_disk
 
-RECORD, RECORD_FORMAT = "downloads.json", "ttscommon.downloads"
-BLOCK = 1 << 22
 AGAIN = "run the same command again; it goes on where it stopped"
 
 
@@ -231,12 +229,15 @@ def by_hand(files: Iterable[Wanted]) -> str:
     )
 
 
-def check(plan: Plan) -> Iterator[tuple[Wanted, bool, str]]:
+def check(plan: Plan, *, reads: bool = True) -> Iterator[tuple[Wanted, bool, str]]:
     """Each file of a plan, whether it is as published, and in words what was compared.
 
     Where the hub can't be asked, the checksums noted at the download stand in.
+
+    Args:
+        reads: compare checksums, which takes as long as reading the files; else sizes alone
     """
-    noted = _record(plan.folder)
+    noted = read_notes(plan.folder)
     for file in plan.files:
         if not file.is_here:
             yield file, False, "missing"
@@ -248,6 +249,8 @@ def check(plan: Plan) -> Iterator[tuple[Wanted, bool, str]]:
             yield file, False, f"{file.target.stat().st_size:,} bytes instead of {size:,}"
         elif digest is None:
             yield file, True, "there; no checksum to compare it with"
+        elif not reads:
+            yield file, True, "there; of the published size"
         elif digest_of(file.target, digest.partition(":")[0]) != digest:
             yield file, False, "the checksum differs from the published one"
         else:
@@ -259,17 +262,6 @@ def _is_right(file: Wanted) -> bool:
     if not file.is_here or file.remote is None or file.remote.digest is None:
         return True
     return digest_of(file.target, file.remote.digest.partition(":")[0]) == file.remote.digest
-
-
-def digest_of(path: Path, kind: str) -> str:
-    """ "sha256:..." of a file, or "sha1:..." as git counts it."""
-    state = hashlib.new(kind)
-    if kind == "sha1":
-        state.update(f"blob {path.stat().st_size}\0".encode())
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            state.update(block)
-    return f"{kind}:{state.hexdigest()}"
 
 
 def _wanted(source: Source, folder: Path, listing: Listing | None) -> Iterator[Wanted]:
@@ -375,12 +367,6 @@ def _digest_of_sibling(sibling: Any) -> str | None:
     return f"sha1:{sibling.blob_id}" if sibling.blob_id else None
 
 
-def _record(folder: Path) -> dict[str, dict[str, Any]]:
-    if not (folder / RECORD).is_file():
-        return {}
-    return read_json(folder / RECORD, format=RECORD_FORMAT)["files"]
-
-
 def _remember(folder: Path, file: Wanted) -> None:
     assert file.remote is not None
     entry = {
@@ -390,8 +376,7 @@ def _remember(folder: Path, file: Wanted) -> None:
         "digest": file.remote.digest or digest_of(file.target, "sha256"),
         "licence": file.hub_licence or file.licence.name,
     }
-    files = {**_record(folder), file.name: entry}
-    write_json(folder / RECORD, {"format": RECORD_FORMAT, "version": 1, "files": files})
+    write_note(folder, file.name, entry)
 
 
 def _network_errors() -> tuple[type[Exception], ...]:
