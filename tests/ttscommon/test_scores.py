@@ -1,0 +1,111 @@
+"""Scores say how sure they are: coverage by simulation, and what can't be scored is refused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ttscommon.scores import (
+    Score,
+    paired_difference,
+    paired_ratio_difference,
+    ratio_score,
+    score,
+    share_score,
+)
+
+
+def coverage(draw, truth: float, n_trials: int = 200) -> float:
+    """How often the interval of a random sample holds the truth."""
+    held = 0
+    for trial in range(n_trials):
+        found = draw(np.random.default_rng(trial))
+        held += found.low <= truth <= found.high
+    return held / n_trials
+
+
+# Of 200 intervals that hold the truth 95 times in 100, 181 to 198 do (in 98 of 100 cases and more).
+@pytest.mark.parametrize("n", [8, 30])
+def test_19_of_20_intervals_of_a_mean_hold_the_truth_also_for_few_utterances(n):
+    found = coverage(lambda rng: score(rng.normal(3, 2, n), n_draws=250), 3)
+    assert 0.905 <= found <= 0.99
+
+
+def test_19_of_20_intervals_of_an_error_rate_hold_the_truth():
+    def draw(rng):
+        words = rng.integers(3, 30, 60)
+        return ratio_score(rng.binomial(words, 0.1), words, n_draws=250)
+
+    assert 0.905 <= coverage(draw, 0.1) <= 0.99
+
+
+def test_19_of_20_intervals_of_a_difference_hold_the_truth_though_utterances_vary_far_more():
+    def draw(rng):
+        hard = rng.normal(0, 10, 20)
+        a, b = hard + rng.normal(0, 1, 20), hard + 0.5 + rng.normal(0, 1, 20)
+        return paired_difference(a, b, n_draws=250)
+
+    assert 0.905 <= coverage(draw, 0.5) <= 0.99
+
+
+def test_seeds_of_one_text_do_not_pass_for_independent_utterances():
+    def draw(rng, grouped):
+        texts = np.repeat(np.arange(15), 4)
+        values = rng.normal(0, 1, 15)[texts] + rng.normal(0, 0.1, 60)
+        return score(values, groups=list(texts) if grouped else None, n_draws=250)
+
+    assert coverage(lambda rng: draw(rng, True), 0, 100) >= 0.88
+    assert coverage(lambda rng: draw(rng, False), 0, 100) < 0.8
+
+
+def test_a_rate_weighs_utterances_by_their_length():
+    found = ratio_score([1, 0], [2, 6])
+    assert (found.value, found.n) == (1 / 8, 2)
+    assert (found.low, found.high) == (0, 0.5)
+
+
+def test_a_paired_difference_is_b_minus_a():
+    found = paired_difference([1, 2, 3], [2, 3, 4])
+    assert (found.value, found.n, found.low, found.high) == (1, 3, 1, 1)
+    rates = paired_ratio_difference(([1, 1], [10, 10]), ([2, 4], [10, 10]))
+    assert rates.value == pytest.approx(0.2)
+
+
+def test_the_median_does_not_follow_one_wild_value():
+    found = score([1, 2, 3, 4, 1000], statistic="median")
+    assert found.value == 3
+
+
+def test_scores_repeat_themselves():
+    values = np.random.default_rng(0).random(20)
+    assert score(values) == score(values)
+
+
+def test_one_utterance_has_a_value_and_an_endless_interval():
+    found = score([0.5])
+    assert (found.value, found.n, found.low, found.high) == (0.5, 1, -math.inf, math.inf)
+    assert found.to_dict() == {"value": 0.5, "n": 1, "low": None, "high": None}
+    assert Score.from_dict(found.to_dict()) == found
+
+
+def test_none_of_ten_is_not_certainly_none():
+    found = share_score([False] * 10)
+    assert (found.value, found.low) == (0, 0)
+    assert found.high == pytest.approx(0.278, abs=0.001)  # Wilson: z^2 / (n + z^2)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
+def test_what_has_no_mean_is_refused(values):
+    with pytest.raises(ValueError, match=r"no values|NaN"):
+        score(values)
+
+
+def test_rates_without_words_and_unequal_columns_are_refused():
+    with pytest.raises(ValueError, match="denominators"):
+        ratio_score([1, 2], [0, 0])
+    with pytest.raises(ValueError, match="different length"):
+        paired_difference([1], [1, 2])
+    with pytest.raises(ValueError, match="3 values but 2 groups"):
+        score([1, 2, 3], groups=["a", "b"])
