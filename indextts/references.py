@@ -44,7 +44,7 @@ class FeatureModel(Protocol):
 
 @dataclass
 class ReferenceModels:
-    """What only the reading of references needs: 2.6 GB at full size."""
+    """What only the reading of references needs: 1.8 GB of weights at full size."""
 
     features: FeatureModel
     codec: SemanticCodec

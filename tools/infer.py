@@ -22,7 +22,7 @@ from indextts.config import DecodingConfig, SpeechConfig
 from ttscommon.cli import Parser, add_config_flags, given, run
 from ttscommon.files import write_json
 from ttscommon.outputs import read_texts, require_new, require_writable, speech_paths
-from ttscommon.workspace import Speaker
+from ttscommon.workspace import TRAINING_ROOT, Speaker
 
 SPEECH = ("max_text_tokens_per_segment", "interval_silence", "diffusion_steps", "cfg_rate",
           "duration_factor", "prompt_seconds")  # fmt: skip
@@ -37,6 +37,9 @@ def build_parser() -> Parser:
     data.add_argument("--text", "-t", help="what to say; may hold [pause:0.8]")
     data.add_argument("--text-file", type=Path, help="UTF-8 file with one text a line")
     data.add_argument("--speaker", "-s", help="folder name under training/")
+    data.add_argument(
+        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
+    )
     data.add_argument("--reference-audio", "-r", type=Path, help="recording of the voice")
     data.add_argument(
         "--speaker-embeddings", type=Path, help="stored voice (default: the speaker's)"
@@ -95,7 +98,7 @@ def _add_model_and_output(parser: Parser) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse(argv)
-    speaker = Speaker(args.speaker) if args.speaker else None
+    speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
     _require_inputs(parser, args)
     texts = read_texts(args.text_file) if args.text_file else [args.text] * (args.text is not None)
     folder = args.output_dir or (speaker.outputs if speaker else Path())

@@ -65,6 +65,13 @@ def test_a_stored_speaker_says_what_the_recording_said(start, tmp_path):
     assert "training/ozzy/outputs/indextts2_it-slept.wav" in files(tmp_path)
 
 
+def test_speakers_may_live_under_another_root(start, tmp_path):
+    voice = Speaker("ozzy", tmp_path / "else").speaker_embeddings
+    start("-r", "me.wav", "--save-speaker", str(voice))
+    start("-s", "ozzy", "--training-root", "else", "-t", "It slept.")
+    assert "else/ozzy/outputs/indextts2_it-slept.wav" in files(tmp_path)
+
+
 def test_a_voice_can_be_stored_without_a_word(start, tmp_path):
     start("-r", "me.wav", "--save-speaker", "me.pt")
     assert files(tmp_path) == ["me.pt"]
