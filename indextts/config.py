@@ -213,7 +213,7 @@ def speech_settings(
     parts = [{f.name for f in dataclasses.fields(cls)} for cls in (SpeechConfig, DecodingConfig)]
     for name in given:
         if not any(name in part for part in parts):
-            known = sorted({*others}.union(*parts))
+            known = sorted({*others}.union(*parts) - {name})
             guess = nearest(name, known)
             fix = f"did you mean '{guess}'?" if guess else f"known: {', '.join(known)}"
             raise UserError(f"there is no argument '{name}'", fix=fix)

@@ -63,6 +63,7 @@ class IndexTTS2:
     Attributes:
         synthesizer: what speaks
         references: what reads recordings
+        gpt_path: file of the language model
         language_model: the weights that speak, the LoRA among them, and their fingerprint
 
     Raises:
@@ -98,7 +99,7 @@ class IndexTTS2:
         self.folder = CheckpointFolder.open(model_dir, cfg_path=cfg_path, aux_paths=aux_paths)
         if self.folder.config.is_miniature:
             log.warning("a miniature checkpoint: its weights are random, it speaks noise")
-        self._gpt_path = Path(gpt_checkpoint) if gpt_checkpoint else self.folder.gpt
+        self.gpt_path = Path(gpt_checkpoint) if gpt_checkpoint else self.folder.gpt
         self.language_model = self._load_language_model(lora_path)
         models = Models.load(self.folder, self.language_model.gpt, self.device)
         if use_torch_compile:
@@ -173,7 +174,12 @@ class IndexTTS2:
         return output_path
 
     def infer_stream(
-        self, spk_audio_prompt: Path | str | None = None, text: str = "", **options: Any
+        self,
+        spk_audio_prompt: Path | str | None = None,
+        text: str = "",
+        *,
+        progress: Progress | None = None,
+        **options: Any,
     ) -> Iterator[Samples]:
         """Speak segment by segment: int16 arrays (S,) that put together are what `infer` gives.
 
@@ -181,7 +187,7 @@ class IndexTTS2:
             options: arguments of `request`; each segment is made when it is asked for
         """
         request = self.request(spk_audio_prompt, text, **{"batch_size": 1, **options})
-        return (piece.samples for piece in self.synthesizer.stream(request))
+        return (piece.samples for piece in self.synthesizer.stream(request, progress))
 
     def speak(self, request: Request, progress: Progress | None = None) -> Speech:
         """Speak a request; without `progress` a line in the log tells of each segment."""
@@ -308,7 +314,7 @@ class IndexTTS2:
 
     def _load_language_model(self, lora_path: Path | str | None) -> LanguageModel:
         return load_language_model(
-            self._gpt_path,
+            self.gpt_path,
             self.folder.config.gpt,
             Path(lora_path) if lora_path else None,
             dtype=self.dtype,

@@ -132,8 +132,9 @@ def _merge(gpt: UnifiedVoice, folder: Path, sha256: str) -> Adapter:
         with warnings.catch_warnings():
             # Adapters of the original's Conv1D layers say fan_in_fan_out; ours are nn.Linear.
             warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
+            warnings.filterwarnings("error", message=".*missing adapter keys.*")
             adapted: Any = PeftModel.from_pretrained(gpt, str(folder))
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError, UserWarning) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"this LoRA doesn't fit the loaded base: {reason}", where=folder) from error
     changes, n_numbers, rank = 0.0, 0, 0

@@ -9,10 +9,9 @@ The first 15 seconds of the recording are used. `--save-speaker FILE` keeps its 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -103,13 +102,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     texts = read_texts(args.text_file) if args.text_file else [args.text] * (args.text is not None)
     folder = args.output_dir or (speaker.outputs if speaker else Path())
     paths = [args.output] if args.output else speech_paths(texts, folder, "indextts2")
-    results = [path for path in (args.save_speaker, args.json) if path]
+    others = [path for path in (args.save_speaker, args.json) if path]
     if len(paths) < len(texts):
         parser.error("--output names one file; use --output-dir for several texts")
-    require_new([*paths, *results], overwrite=args.overwrite)
-    for path in results:
+    require_new([*paths, *others], overwrite=args.overwrite)
+    for path in others:
         require_writable(path)
     from indextts.infer_v2 import require_wav  # torch loads here
+    from indextts.outputs import report
     from indextts.speaker_embeddings import SpeakerEmbeddingStore, read_voice
 
     for path in paths:
@@ -123,9 +123,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         print(f"Saved {args.save_speaker}")
     requests = _requests(tts, args, voice, texts)
-    spoken = [_tell(*one) for one in zip(texts, paths, _speak(tts, requests, paths), strict=True)]
+    results = list(_speak(tts, requests, texts, paths))
     if args.json:
-        write_json(args.json, _report(tts, args, spoken))
+        write_json(args.json, report(tts, results))
     if args.reference_audio and not args.save_speaker:
         print(f"Next: python tools/infer.py --reference-audio {args.reference_audio} "
               "--save-speaker VOICE.pt   # keeps the voice")  # fmt: skip
@@ -192,54 +192,20 @@ def _requests(tts, args: argparse.Namespace, voice, texts: list[str]) -> list:
     ]
 
 
-def _speak(tts, requests: list, paths: list[Path]):
-    """The speech of each request, once it is written."""
+def _speak(tts, requests: list, texts: list[str], paths: list[Path]) -> Iterator[dict[str, Any]]:
+    """Speak, write and tell of each request."""
     from tqdm import tqdm
 
-    from ttscommon import audio
+    from indextts.outputs import write_speech
 
     is_shown = sys.stderr.isatty()
     n_segments = sum(request.n_segments for request in requests)
     with closing(tqdm(total=n_segments, unit="segment", disable=not is_shown)) as bar:
-        for request, path in zip(requests, paths, strict=True):
-            made = tts.speak(request, (lambda *_: bar.update()) if is_shown else None)
-            audio.save(path, made.samples, made.sample_rate)
-            yield made
-
-
-def _tell(text: str, path: Path, speech) -> dict[str, Any]:
-    print(f"{path}  {speech.summary}")
-    return {
-        "text": text,
-        "path": str(path),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "seed": speech.seed,
-        "duration": speech.duration,
-        "rtf": speech.real_time_factor,
-        "seconds": speech.seconds,
-        "n_segments": len(speech.segments),
-        "n_codes": sum(piece.n_codes for piece in speech.segments),
-        "is_complete": all(piece.is_complete for piece in speech.segments),
-    }
-
-
-def _report(tts, args: argparse.Namespace, spoken: list[dict[str, Any]]) -> dict[str, Any]:
-    adapter = tts.language_model.adapter
-    return {
-        "format": "indextts.speech",
-        "version": 1,
-        "model": {
-            "folder": str(tts.folder.root),
-            "fingerprint": tts.language_model.fingerprint,
-            "gpt_checkpoint": str(args.gpt_checkpoint) if args.gpt_checkpoint else None,
-            "lora": {"folder": str(adapter.folder), "sha256": adapter.sha256} if adapter else None,
-            "is_miniature": tts.folder.config.is_miniature,
-        },
-        "device": str(tts.device),
-        "amp": args.amp,
-        "flow_dtype": args.flow_dtype,
-        "results": spoken,
-    }
+        for request, text, path in zip(requests, texts, paths, strict=True):
+            speech = tts.speak(request, (lambda *_: bar.update()) if is_shown else None)
+            yield write_speech(path, text, speech)
+            bar.clear()
+            print(f"{path}  {speech.summary}")
 
 
 if __name__ == "__main__":

@@ -98,6 +98,15 @@ def test_an_adapter_of_more_layers_is_refused(folder):
         merge_adapter(base(), folder)
 
 
+def test_an_adapter_that_lacks_weights_is_refused(folder):
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    save_file({k: v for k, v in tensors.items() if ".h.1.attn" not in k}, path)
+    with pytest.raises(UserError, match="missing adapter keys") as caught:
+        merge_adapter(base(), folder)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
 def test_an_incomplete_folder_is_refused(folder, name):
     (folder / name).unlink()
