@@ -47,6 +47,7 @@ def _add_indextts2(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--reference-seconds", type=float, default=5.0, help="of the recording")
     work.add_argument("--diffusion-steps", type=int, default=25, help="steps of the flow")
     work.add_argument("--num-beams", type=int, default=3, help="beams; 1 follows a single one")
+    work.add_argument("--skip-stages", action="store_true", help="only compare")
     work.add_argument("--compare", nargs="*", choices=COMPARISONS, default=list(COMPARISONS),
                       metavar="NAME", help=f"some of {', '.join(COMPARISONS)}")  # fmt: skip
     work.add_argument("--vocoder-seconds", type=float, default=60.0, help="to vocode in chunks")
@@ -107,7 +108,8 @@ def indextts2(args: argparse.Namespace) -> dict[str, Any]:
         comparisons.append(_tell(_memory(args)))
     benchmark = Benchmark(_networks(args, device), work, _clock(args))
     report["parameters"] = benchmark.networks.n_parameters()
-    report["stages"] = _stages(benchmark)
+    if not args.skip_stages:
+        report["stages"] = _stages(benchmark)
     comparisons += [_tell(found) for found in _compare(benchmark, args)]
     return report | {"comparisons": [found.to_dict() for found in comparisons]}
 

@@ -40,6 +40,13 @@ def test_a_checkpoint_is_measured_too(tmp_path, capsys):
     assert "tokens/s" in printed
 
 
+def test_stages_can_be_left_out(capsys):
+    main([*SMALL, "--skip-stages", "--compare", "batch"])
+    printed = capsys.readouterr().out
+    assert "batch: " in printed
+    assert "gpt_decode" not in printed
+
+
 def test_an_existing_report_is_not_overwritten(tmp_path):
     path = tmp_path / "speed.json"
     path.write_text("mine")
