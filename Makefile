@@ -2,7 +2,7 @@
 # Needs git, make and python3; uv is taken from the PATH or put into .uv/. Nothing needs root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo doctor test lint clean
 
 UV = $$(command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
@@ -19,6 +19,10 @@ setup: .uv-ready ## install everything into .venv (uv is bootstrapped when there
 
 demo: setup ## train a small voice on the bundled recordings and write a report
 	@$(PYTHON) tools/lewm_demo.py
+
+doctor: ## look whether this machine is fit for the work, and what is missing
+	@test -x $(PYTHON) || { echo "doctor: nothing is installed yet: make setup" >&2; exit 1; }
+	@$(PYTHON) tools/doctor.py
 
 test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal

@@ -11,6 +11,7 @@ from ttscommon.errors import UserError
 from ttscommon.files import recover_folder
 
 TRAINING_ROOT = Path("training")
+SYSTEM_NAMES = ("lewm", "higgs", "kani")
 CHECKPOINT_FOLDERS = ("best_checkpoint", "final_checkpoint")
 
 
@@ -74,6 +75,12 @@ class Speaker:
     def lewm(self) -> SystemFolder:
         return SystemFolder(self.folder / "lewm")
 
+    @property
+    def systems(self) -> dict[str, SystemFolder]:
+        """Those that have a folder here, by name."""
+        folders = {name: SystemFolder(self.folder / name) for name in SYSTEM_NAMES}
+        return {name: folder for name, folder in folders.items() if folder.folder.is_dir()}
+
 
 @dataclass(frozen=True)
 class SystemFolder:
@@ -84,6 +91,11 @@ class SystemFolder:
     @property
     def processed(self) -> Path:
         return self.folder / "processed"
+
+    @property
+    def manifest(self) -> Path:
+        """Of the clips in `processed`."""
+        return self.processed / "manifest.jsonl"
 
     @property
     def best_checkpoint(self) -> Path:
@@ -100,6 +112,14 @@ class SystemFolder:
     def run(self, stage: str) -> Path:
         """Where one training stage keeps the state it resumes from."""
         return self.folder / "runs" / stage
+
+
+def find_speakers(root: Path = TRAINING_ROOT) -> list[Speaker]:
+    """Everybody who has a folder under `root`, by name."""
+    if not root.is_dir():
+        return []
+    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    return [Speaker(name, root) for name in names if _is_safe_name(name)]
 
 
 def speaker_flags(speakers: Sequence[Speaker]) -> list[str]:

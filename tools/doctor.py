@@ -1,0 +1,272 @@
+"""Look whether this machine, its checkpoints and a speaker's recordings are fit for the work.
+
+Systems that are named must be able to run; of the others it says what they lack. The exit code is
+1 if something needed is missing. Nothing is changed and no network is asked.
+
+Example: python tools/doctor.py
+Example: python tools/doctor.py indextts2 --verify --smoke
+Example: python tools/doctor.py --speaker ozzy --json health.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # run from a clone, uninstalled
+from ttscommon import doctor
+from ttscommon.catalogue import FAMILIES
+from ttscommon.cli import Parser, run
+from ttscommon.doctor import Finding
+from ttscommon.errors import UserError
+from ttscommon.files import write_json
+from ttscommon.workspace import TRAINING_ROOT, Speaker, speaker_flags
+
+FORMAT = "voxtune.doctor"
+MARKS = {"ok": "ok", "note": "note", "wrong": "WRONG"}
+TEXT_EMOTION = ("qwen*",)  # IndexTTS2 speaks without it
+
+
+@dataclass(frozen=True)
+class System:
+    """What one system does today: what for, with which tool, and which files it can't do without.
+
+    Attributes:
+        better: files of the catalogue with which it does better
+    """
+
+    does: dict[str, str]
+    needs: tuple[str, ...] = ()
+    better: tuple[str, ...] = ()
+
+
+SYSTEMS = {
+    "lewm": System(
+        {"prepares": "lewm_preprocess", "trains": "lewm_train", "speaks": "lewm_infer"},
+        better=("vocos", "whisper"),
+    ),
+    "indextts2": System({"speaks": "infer"}, needs=("indextts2",)),
+    "higgs": System({}, needs=("higgs",)),
+    "kani": System({}, needs=("kani",)),
+}
+
+
+def build_parser() -> Parser:
+    parser = Parser(__doc__)
+    data, output = map(parser.add_argument_group, ("data", "output"))
+    data.add_argument("systems", nargs="*", metavar="SYSTEM", help=", ".join(SYSTEMS))
+    data.add_argument("--speaker", help="folder name under training/, to check its recordings")
+    data.add_argument(
+        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
+    )
+    data.add_argument(
+        "--checkpoint-root", type=Path, default=Path("checkpoints"), help="where systems' files are"
+    )
+    data.add_argument("--verify", action="store_true", help="also compare checksums; reads it all")
+    data.add_argument(
+        "--smoke", action="store_true", help="also train and speak a little with tiny networks"
+    )
+    output.add_argument("--json", type=Path, help="also write what was found to this file")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = build_parser()
+    args = parser.parse(argv)
+    for name in args.systems:
+        if name not in SYSTEMS:
+            near = difflib.get_close_matches(name, SYSTEMS, n=1)
+            known = f"did you mean {near[0]}?" if near else ", ".join(SYSTEMS)
+            parser.error(f"no system '{name}'; {known}")
+    speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
+    findings = []
+    for finding in _examine(args, speaker):
+        _tell(finding, is_first=not findings or findings[-1].area != finding.area)
+        findings.append(finding)
+    wrong = [finding for finding in findings if finding.status == "wrong"]
+    if args.json:
+        found = [finding.to_dict() for finding in findings]
+        write_json(args.json, {"format": FORMAT, "version": 1, "well": not wrong, "found": found})
+    if wrong:
+        names = ", ".join(f"{finding.area}: {finding.name}" for finding in wrong)
+        raise UserError(f"{len(wrong)} to put right: {names}")
+    print("\nAll well.")
+    if speaker is None:
+        print("Next: python tools/doctor.py --speaker NAME   # checks recordings and texts")
+    else:
+        print(f"Next: python tools/lewm_preprocess.py {' '.join(speaker_flags([speaker]))}")
+
+
+def _examine(args: argparse.Namespace, speaker: Speaker | None) -> Iterator[Finding]:
+    yield from _guarded("versions", doctor.check_versions("voxtune", ROOT / "pyproject.toml"))
+    yield from doctor.check_devices()
+    yield from _guarded("room", doctor.check_room((args.training_root, args.checkpoint_root)))
+    yield from doctor.check_programs()
+    checkpoints = {}
+    for finding in _checkpoints(args.checkpoint_root, reads=args.verify):
+        checkpoints[finding.name] = finding
+        yield finding
+    for name, system in SYSTEMS.items():
+        yield _system(name, system, checkpoints, is_needed=name in args.systems)
+    if speaker is not None:
+        yield from _guarded("data set", _data_set(speaker))
+    if args.smoke:
+        for name, attempt in SMOKE.items():
+            yield _tried(name, attempt)
+
+
+def _guarded(area: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The same, but a package that isn't there is a finding too."""
+    try:
+        yield from findings
+    except ImportError as error:
+        fix = f"{doctor.SETUP}, then: .venv/bin/python tools/doctor.py"
+        yield Finding(area, error.name or "import", "wrong", str(error), fix)
+
+
+def _tell(finding: Finding, *, is_first: bool) -> None:
+    if is_first:
+        print(f"\n{finding.area}" if finding.area != "versions" else finding.area)
+    fix = f"  Fix: {finding.fix}" if finding.fix else ""
+    print(f"  {MARKS[finding.status]:5}  {finding.name:14} {finding.what}{fix}", flush=True)
+
+
+def _checkpoints(root: Path, *, reads: bool) -> Iterator[Finding]:
+    for name, family in FAMILIES.items():
+        if family.sources:
+            optional = TEXT_EMOTION if name == "indextts2" else ()
+            finding = doctor.check_checkpoint(family, root / name, optional=optional, reads=reads)
+            looked = [finding]
+            if name == "indextts2" and finding.status != "wrong":
+                looked = _guarded("checkpoints", _indextts2(finding, root))
+            yield from (replace(found, name=name) for found in looked)
+    models = sorted(path.name for path in (root / "whisper").glob("*.pt"))
+    if models:
+        yield Finding("checkpoints", "whisper", "ok", ", ".join(models))
+    else:
+        fix = "python tools/download_checkpoints.py whisper"
+        yield Finding("checkpoints", "whisper", "note", f"not in {root / 'whisper'}", fix)
+
+
+def _indextts2(finding: Finding, root: Path) -> Iterator[Finding]:
+    """The same, after a look at every tensor; the folder may be the root itself."""
+    from indextts.checkpoint import CONFIG_FILE
+    from indextts.verification import verify_folder  # torch loads here
+
+    folder = next((p for p in (root, root / "indextts2") if (p / CONFIG_FILE).is_file()), None)
+    looked = list(verify_folder(folder)) if folder else []
+    wrong = [f"{found.name}: {found.what}" for found in looked if not found.is_right]
+    if wrong:
+        yield replace(finding, status="wrong", what="; ".join(wrong))
+    elif folder == root:
+        yield replace(finding, status="ok", what=f"every tensor is right in {folder}", fix=None)
+    else:
+        yield finding
+
+
+def _system(
+    name: str, system: System, checkpoints: dict[str, Finding], *, is_needed: bool
+) -> Finding:
+    """What runs now, and what else needs which command."""
+    does = [verb for verb, tool in system.does.items() if (ROOT / f"tools/{tool}.py").is_file()]
+    blocked = "wrong" if is_needed else "note"
+    if not does:
+        return Finding("systems", name, blocked, "nothing of it can be run in this version")
+    for need in system.needs:
+        finding = checkpoints[need]
+        if finding.status == "wrong" or finding.what.startswith("not in"):
+            what = f"can't run ({', '.join(does)}): {finding.what}"
+            return Finding("systems", name, blocked, what, finding.fix)
+    absent = [checkpoints[other] for other in system.better if checkpoints[other].status != "ok"]
+    tools = ", ".join(f"{verb} ({system.does[verb]}.py)" for verb in does)
+    if absent:
+        names = " ".join(finding.name for finding in absent)
+        what = f"{tools}; better with {names}"
+        return Finding(
+            "systems", name, "note", what, f"python tools/download_checkpoints.py {names}"
+        )
+    return Finding("systems", name, "ok", tools)
+
+
+def _data_set(speaker: Speaker) -> Iterator[Finding]:
+    from tqdm import tqdm
+
+    from ttscommon.dataset_check import check_dataset
+
+    if not speaker.folder.is_dir():
+        fix = f"put recordings into {speaker.audio}"
+        yield Finding("data set", speaker.name, "wrong", f"no folder {speaker.folder}", fix)
+        return
+    with closing(tqdm(unit="recording", disable=not sys.stderr.isatty(), leave=False)) as bar:
+        yield from check_dataset(speaker, lambda: bar.update())
+
+
+def _tried(name: str, attempt: Callable[[Path], str]) -> Finding:
+    began = time.monotonic()
+    logging.disable(logging.WARNING)  # what tiny networks warn of is of no interest
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            what = attempt(Path(folder))
+        except Exception as error:  # whatever is broken is what is to be found out
+            trouble = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            return Finding("smoke", name, "wrong", trouble, doctor.SETUP)
+        finally:
+            logging.disable(logging.NOTSET)
+    return Finding("smoke", name, "ok", f"{what} in {time.monotonic() - began:.0f} s")
+
+
+def _train_lewm(folder: Path) -> str:
+    from lewm.config import ModelConfig, PreprocessConfig, TrainConfig
+    from lewm.preprocess import prepare
+    from lewm.train import train
+    from ttscommon.workspace import SystemFolder
+
+    texts = {f"{number}.wav": f"words of number {number}" for number in range(6)}
+    for number, name in enumerate(texts):
+        _buzz(folder / "in" / name, 150 + 20 * number)
+    table = "audio_path,text\n" + "".join(f"{name},{text}\n" for name, text in texts.items())
+    (folder / "in/transcripts.csv").write_text(table, encoding="utf-8")
+    config = PreprocessConfig(min_seconds=0.5, transcribe="never", workers=1)
+    prepared = prepare(None, config, source=folder / "in", output=folder / "processed")
+    steps = TrainConfig(
+        autoencoder_steps=1, predictor_steps=1, batch_size=2, eval_texts=1, workers=0
+    )
+    train([prepared.folder], SystemFolder(folder / "out"), ModelConfig.tiny(), steps)
+    return "prepared sound and trained a step of both stages"
+
+
+def _speak_indextts2(folder: Path) -> str:
+    from indextts.infer_v2 import IndexTTS2
+    from indextts.miniature import write_miniature
+
+    write_miniature(folder / "tiny")
+    _buzz(folder / "me.wav", 150)
+    tts = IndexTTS2(model_dir=folder / "tiny")
+    said = tts.request(folder / "me.wav", "The cat sat down.", seed=1, diffusion_steps=2)
+    return f"a miniature spoke {tts.speak(said).duration:.1f} s"
+
+
+def _buzz(path: Path, hertz: float) -> None:
+    """A second of something like a voice."""
+    import numpy as np
+
+    from ttscommon import audio
+
+    time_axis = np.arange(24_000) / 24_000
+    sound = 0.2 * np.sign(np.sin(2 * np.pi * hertz * time_axis)) * (1 + np.sin(20 * time_axis)) / 2
+    audio.save(path, sound.astype(np.float32), 24_000)
+
+
+SMOKE = {"lewm": _train_lewm, "indextts2": _speak_indextts2}
+
+if __name__ == "__main__":
+    run(main)
