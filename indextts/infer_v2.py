@@ -17,6 +17,7 @@ from indextts.checkpoint import FETCH, CheckpointFolder
 from indextts.config import speech_settings
 from indextts.emotion import Mood, emotion_vector, limited
 from indextts.emotion_text import EmotionReader
+from indextts.frontend.text import PAUSE
 from indextts.gpt.decoding import require_room
 from indextts.gpt.fixed import FixedVoice
 from indextts.inference import Models, Synthesizer, said
@@ -190,8 +191,18 @@ class IndexTTS2:
         return (piece.samples for piece in self.synthesizer.stream(request, progress))
 
     def speak(self, request: Request, progress: Progress | None = None) -> Speech:
-        """Speak a request; without `progress` a line in the log tells of each segment."""
-        return self.synthesizer.synthesize(request, progress or _log_segment)
+        """Speak a request; without `progress` a line in the log tells of each segment.
+
+        Raises:
+            UserError: if the GPU's memory doesn't suffice
+        """
+        try:
+            return self.synthesizer.synthesize(request, progress or _log_segment)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"out of GPU memory with {request.speech.batch_size} segments at once",
+                fix="--batch-size 1 --amp fp16 --flow-dtype bf16 --offload",
+            ) from error
 
     def request(
         self,
@@ -234,7 +245,7 @@ class IndexTTS2:
             mood = dataclasses.replace(mood, vector=emotion_vector(emo_vector))
         if use_emo_text and self._emotion_reader is None:
             self._emotion_reader = self._load_emotion_reader()
-        items = self.synthesizer.plan(text, speech, quick_tokens=more_segment_before)
+        items = self.synthesizer.plan(text or "", speech, quick_tokens=more_segment_before)
         if seed is None:
             seed = secrets.randbits(31)
             log.info("seed %d", seed)
@@ -284,7 +295,9 @@ class IndexTTS2:
     def _heard(self, mood: Mood, recording: Path | str | None, text: str | None) -> Mood:
         """The mood with what a recording or a text adds to it."""
         if text is not None and self._emotion_reader is not None:
-            mood = dataclasses.replace(mood, vector=self._emotion_reader.vector(text))
+            mood = dataclasses.replace(
+                mood, vector=self._emotion_reader.vector(PAUSE.sub(" ", text))
+            )
         if recording is None:
             return mood
         if mood.vector is None:

@@ -117,12 +117,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     stored = _stored(args, speaker)
     voice = read_voice(stored) if stored else None
     tts = _load(args)
-    if args.save_speaker:
-        SpeakerEmbeddingStore(tts).save_embeddings(
-            tts.voice(args.reference_audio), args.save_speaker
-        )
-        print(f"Saved {args.save_speaker}")
     requests = _requests(tts, args, voice, texts)
+    if args.save_speaker:
+        heard = tts.voice(args.reference_audio)
+        SpeakerEmbeddingStore(tts).save_embeddings(heard, args.save_speaker)
+        print(f"Saved {args.save_speaker}")
     results = list(_speak(tts, requests, texts, paths))
     if args.json:
         write_json(args.json, report(tts, results))

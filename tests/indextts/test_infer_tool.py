@@ -89,7 +89,8 @@ def test_what_exists_is_kept_unless_told_otherwise(start, tmp_path):
 def test_a_bad_line_is_refused_before_the_first_is_spoken(start, tmp_path):
     (tmp_path / "texts.txt").write_text("The cat sat.\n☃\n", encoding="utf-8")
     with pytest.raises(UserError, match="knows none of these characters"):
-        start("-r", "me.wav", "--text-file", "texts.txt", "--output-dir", "out")
+        start(*["-r", "me.wav", "--text-file", "texts.txt", "--output-dir", "out"],
+              *["--save-speaker", "me.pt"])  # fmt: skip
     assert files(tmp_path) == ["texts.txt"]
 
 

@@ -39,6 +39,7 @@ def refused(tts, message, *arguments, **options):
     [
         ({"text": ""}, "there is no text to speak"),
         ({"text": " \n "}, "there is no text to speak"),
+        ({"text": None}, "there is no text to speak"),
         ({"text": "[pause:2]"}, "there is no text to speak"),
         ({"text": "☃☂"}, "knows none of these characters"),
         ({"text": "Hi [pause:x]"}, r"\[pause:x\] is not a number"),
@@ -116,6 +117,14 @@ def test_a_text_of_20000_characters_is_spoken_in_segments(tts, reference):
     assert all(isinstance(item, Segment) and len(item.ids) <= 121 for item in request.items)
     assert told[-1] == (request.n_segments, request.n_segments)
     assert speech.duration > 0.2 * (request.n_segments - 1)
+
+
+def test_too_little_gpu_memory_is_one_line(tts, reference):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+
+    with pytest.raises(UserError, match="out of GPU memory with 4 segments at once"):
+        tts.speak(tts.request(reference, TEXT, max_mel_tokens=2, **QUICK), full)
 
 
 def test_speech_that_reaches_the_limit_is_reported(tts, reference, caplog):
