@@ -1,0 +1,177 @@
+"""What exists for a speaker: recordings, trained things, their best scores, the last run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ttscommon.audio import duration, find_audio
+from ttscommon.errors import UserError
+from ttscommon.files import read_json
+from ttscommon.manifest import read_manifest
+from ttscommon.workspace import Speaker, SystemFolder
+
+# Of what was measured, these say most; all of them are better when lower.
+TELLING = ("wer", "cer", "mel_dtw", "mel_l1", "loss")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One thing that was made for a speaker.
+
+    Attributes:
+        system: "lewm", "indextts2" ...
+        what: "voice", "stored voice", "unfinished predictor" ...
+        step: training steps behind it
+        scores: what was measured when it was saved
+        when: of its newest file, in seconds since 1970
+        trouble: why it can't be read
+    """
+
+    system: str
+    what: str
+    folder: Path
+    when: float
+    step: int | None = None
+    scores: Mapping[str, float] | None = None
+    trouble: str | None = None
+
+    @property
+    def best_score(self) -> tuple[str, float] | None:
+        """The name and value of the most telling score."""
+        scores = self.scores or {}
+        name = next((name for name in (*TELLING, *sorted(scores)) if name in scores), None)
+        return (name, scores[name]) if name is not None else None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All about one speaker.
+
+    Attributes:
+        minutes: of recordings that can be read
+        unreadable: how many can't
+        prepared: minutes of clips that each system has features of
+        n_outputs: sound files that were generated
+        last_run: when something was last prepared, trained or spoken; None if never
+    """
+
+    speaker: str
+    n_recordings: int
+    minutes: float
+    unreadable: int
+    prepared: Mapping[str, float]
+    trained: tuple[Trained, ...]
+    n_outputs: int
+    last_run: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        trained = [
+            {**asdict(thing), "folder": str(thing.folder), "when": moment(thing.when)}
+            for thing in self.trained
+        ]
+        return {**asdict(self), "trained": trained, "last_run": moment(self.last_run)}
+
+
+def survey(speaker: Speaker) -> Survey:
+    """Look through a speaker's folder; headers and JSON files are read, no sound and no weights."""
+    recordings = find_audio(speaker.audio) if speaker.audio.is_dir() else []
+    lengths = [_seconds(path) for path in recordings]
+    outputs = find_audio(speaker.outputs) if speaker.outputs.is_dir() else []
+    prepared = {name: _minutes(system) for name, system in speaker.systems.items()}
+    trained = tuple(_trained(speaker))
+    logs = [path for system in speaker.systems.values() for path in _files(system.logs)]
+    manifests = [system.manifest for system in speaker.systems.values()]
+    times = [_time(path) for path in (*outputs, *logs, *manifests) if path.is_file()]
+    return Survey(
+        speaker.name,
+        len(recordings),
+        sum(seconds for seconds in lengths if seconds is not None) / 60,
+        lengths.count(None),
+        {name: minutes for name, minutes in prepared.items() if minutes is not None},
+        trained,
+        len(outputs),
+        max([*times, *(thing.when for thing in trained)], default=None),
+    )
+
+
+def moment(when: float | None) -> str | None:
+    """A time as people and sorting programs read it, on this machine's clock."""
+    return None if when is None else f"{datetime.fromtimestamp(when):%Y-%m-%d %H:%M}"
+
+
+def _trained(speaker: Speaker) -> Iterator[Trained]:
+    stored = speaker.speaker_embeddings
+    if stored.is_file():
+        yield Trained("indextts2", "stored voice", stored, _time(stored))
+    for name, system in speaker.systems.items():
+        for folder, what in ((system.best_checkpoint, "voice"), (system.final_checkpoint, "last")):
+            files = _files(folder)
+            if files:
+                yield _checkpoint(name, what, folder, max(map(_time, files)))
+        for path in sorted(system.run("").glob("*/state/state.json")):
+            run = _unfinished(name, path)
+            if run is not None:
+                yield run
+
+
+def _checkpoint(system: str, what: str, folder: Path, when: float) -> Trained:
+    path = folder / "config.json"
+    if not path.is_file():
+        return Trained(system, what, folder, when)
+    try:
+        info = read_json(path).get("info", {})
+        return Trained(system, what, folder, when, info.get("step"), _numbers(info.get("metrics")))
+    except (UserError, AttributeError) as error:  # AttributeError: another kind of JSON
+        return Trained(system, what, folder, when, trouble=str(error))
+
+
+def _unfinished(system: str, path: Path) -> Trained | None:
+    """A stopped run that can be gone on with."""
+    folder = path.parent
+    what = f"unfinished {folder.parent.name}"
+    try:
+        state = read_json(path, format="ttscommon.state")
+    except UserError as error:
+        return Trained(system, what, folder, _time(path), trouble=str(error))
+    if state.get("finished", True):
+        return None
+    scores = _numbers(state.get("metrics"))
+    return Trained(system, what, folder, _time(path), state.get("step"), scores)
+
+
+def _numbers(found: Any) -> dict[str, float]:
+    """The numbers among what was measured."""
+    if not isinstance(found, Mapping):
+        return {}
+    kinds = (int, float)
+    items = ((str(k), v) for k, v in found.items() if isinstance(v, kinds))
+    return {name: float(value) for name, value in items if math.isfinite(value)}
+
+
+def _minutes(system: SystemFolder) -> float | None:
+    if not system.manifest.is_file():
+        return None
+    try:
+        return sum(clip.duration for clip in read_manifest(system.manifest)) / 60
+    except UserError:
+        return None
+
+
+def _seconds(path: Path) -> float | None:
+    try:
+        return duration(path)
+    except UserError:
+        return None
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+
+
+def _time(path: Path) -> float:
+    return path.stat().st_mtime
