@@ -9,6 +9,7 @@ know about the bootstrap", section 5.3), which for a mean makes it as wide as St
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -186,20 +187,22 @@ def _interval(
     value, n_drawn = float(statistic(*columns, axis=-1)), len(columns[0])
     if n_drawn == 1:
         return Score(value, n, -math.inf, math.inf)
-    from scipy.stats import bootstrap, norm, t
+    from scipy.stats import DegenerateDataWarning, bootstrap, norm, t
 
     tail = (1 - CONFIDENCE) / 2
     widened = math.sqrt(n_drawn / (n_drawn - 1)) * t.ppf(tail, n_drawn - 1)
     outer = float(norm.cdf(widened))
-    drawn = bootstrap(
-        columns,
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=n_draws,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).bootstrap_distribution
+    with warnings.catch_warnings():  # utterances that are all alike are no problem here
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        drawn = bootstrap(
+            columns,
+            statistic,
+            paired=True,
+            vectorized=True,
+            n_resamples=n_draws,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
     # A draw may hold no denominator at all (only clips without words); it has no ratio.
     low, high = np.nanquantile(drawn, (outer, 1 - outer))
     return Score(value, n, float(low), float(high))

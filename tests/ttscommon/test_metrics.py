@@ -5,7 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttscommon.metrics import cheapest_path, mel_dtw, plain_words, word_error_rate
+from ttscommon.metrics import (
+    Errors,
+    cepstral_distance,
+    character_errors,
+    cheapest_path,
+    duration_ratio,
+    mel_cepstral_distance,
+    mel_cepstrum,
+    mel_dtw,
+    plain_words,
+    word_error_rate,
+    word_errors,
+)
 
 
 def noise_mel(n_frames: int, seed: int = 0) -> np.ndarray:
@@ -73,3 +85,72 @@ def least_cost(cost: np.ndarray) -> float:
     for i, j in np.ndindex(*cost.shape):
         total[i + 1, j + 1] = cost[i, j] + min(total[i, j], total[i, j + 1], total[i + 1, j])
     return total[-1, -1]
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "n_errors", "n_words"),
+    [
+        ("please hold while we connect you", "please hold while we connect you", 0, 6),
+        ("please hold while we connect you", "please fold while connect you now", 3, 6),  # S, D, I
+        ("press one", "", 2, 2),
+        ("", "thank you", 2, 0),
+        ("press twenty one", "Press 21.", 0, 2),
+        ("the the end", "the end", 1, 3),
+    ],
+)
+def test_word_errors_are_those_counted_by_hand(reference, hypothesis, n_errors, n_words):
+    assert word_errors(reference, hypothesis) == Errors(n_errors, n_words)
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "n_errors", "n_letters"),
+    [
+        ("cat", "cart", 1, 3),
+        ("ice cream", "icecream", 0, 8),
+        ("abc", "", 3, 3),
+        ("你好", "你好吗", 1, 2),
+    ],
+)
+def test_character_errors_are_those_counted_by_hand(reference, hypothesis, n_errors, n_letters):
+    assert character_errors(reference, hypothesis) == Errors(n_errors, n_letters)
+
+
+def test_fluent_errors_forgive_hesitation_but_no_wrong_word():
+    text, stuttered = "I was going home", "Um, I I was go- going, uh, home"
+    assert word_errors(text, stuttered).n_errors == 4
+    assert word_errors(text, stuttered, fluent=True).n_errors == 0
+    assert word_errors(text, "Um, I I was go- going, uh, away", fluent=True).n_errors == 1
+    assert word_errors(stuttered, text, fluent=True) == Errors(0, 4)
+
+
+def test_the_cepstral_distance_of_one_cosine_is_its_root_mean_square_in_decibels():
+    flat = np.zeros((80, 30))
+    ripple = 0.3 * np.cos(np.pi * 4 * (np.arange(80) + 0.5) / 80)[:, None] + flat
+    a, b = mel_cepstrum(flat), mel_cepstrum(ripple)
+    expected = 20 / np.log(10) * np.sqrt(np.mean(ripple**2))
+    assert cepstral_distance(a, b) == pytest.approx(expected)
+    assert cepstral_distance(a, mel_cepstrum(flat + 2)) == pytest.approx(0)  # only louder
+
+
+def test_the_cepstral_distance_warps_time():
+    cepstra = np.random.default_rng(0).normal(size=(13, 20))
+    assert cepstral_distance(cepstra, np.repeat(cepstra, 3, axis=1)) == 0
+
+
+def test_loudness_and_silent_ends_leave_the_distance_of_recordings_at_zero():
+    audio = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+    ends = np.zeros(3200, np.float32)
+    padded = np.concatenate([ends, 0.5 * audio, ends])
+    assert mel_cepstral_distance(padded, audio) == pytest.approx(0, abs=0.05)
+    assert mel_cepstral_distance(audio[::-1].copy(), audio) > 0.5
+    assert duration_ratio(padded, audio, 16_000) == pytest.approx(1)
+    assert duration_ratio(np.tile(audio, 3), padded, 16_000) == pytest.approx(3)
+
+
+def test_silence_and_other_rates_are_refused():
+    with pytest.raises(ValueError, match="less sound"):
+        mel_cepstral_distance(np.zeros(8000, np.float32), np.ones(8000, np.float32))
+    with pytest.raises(ValueError, match="not 24000"):
+        mel_cepstral_distance(np.ones(8000), np.ones(8000), 24_000)
+    with pytest.raises(ValueError, match="silent"):
+        duration_ratio(np.ones(800), np.zeros(800), 16_000)

@@ -1,0 +1,165 @@
+"""Texts as words to compare: plain, with numbers written alike, or with disfluencies removed."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from typing import Any
+
+# Hesitation sounds by language, with runs of one letter written once ("hmmm" is "hm"). Real words
+# that also fill pauses ("like", "well", "ну") are no errors of speech and are not here.
+FILLERS = {
+    "de": {"äh", "ähm", "eh", "ehm", "hm", "m", "mh", "öh", "öhm"},
+    "en": {"ah", "eh", "em", "er", "erm", "hm", "m", "mhm", "uh", "uhm", "um"},
+    "es": {"eh", "em", "hm", "m", "mh"},
+    "fr": {"ah", "euh", "euhm", "heu", "hm", "hum", "m"},
+    "hi": {"अं", "अम्", "उम", "हम्", "hm", "m", "uh", "um"},
+    "it": {"eh", "ehm", "hm", "m", "mh", "uhm"},
+    "pt": {"ah", "ahn", "eh", "hm", "hum", "m"},
+    "ru": {"э", "эм", "эх", "гм", "хм", "м"},
+    "zh": {"嗯", "呃", "额"},
+}
+MOST_REPEATS = 3  # a speaker who stutters says a thing up to three times; more is a machine's loop
+LONGEST_REPEAT = 3  # words
+SINGLE_LETTER_WORDS = "aio"  # of English; any other letter alone before its word is a false start
+
+_SPACE = re.compile(r"\s+")
+_RUN = re.compile(r"(.)\1+")
+_NO_SPACES = re.compile("([\u3040-\u30ff\u3400-\u9fff])")  # kana and Han: written without spaces
+_POINT, _THOUSANDS = re.compile(r"(?<=\d)\.(?=\d)"), re.compile(r"(?<=\d),(?=\d{3})")
+_SIGNS = str.maketrans("", "", "$£€¢%")
+_BROKEN_OFF = re.compile(r"^\W*[^\W\d_]+[-‑]\W*$")  # "go-", but neither "go--" nor "go—"
+_VOWELS = re.compile("[aeiouyœæøаеёиоуыэюя]+")
+_MARKS_OF_HINDI = "\u094d"  # virama: its consonant has no vowel
+
+
+def plain_words(text: str) -> str:
+    """Lower-case words with single spaces; apostrophes vanish, other punctuation separates.
+
+    Combining marks stay: in Devanagari they are the vowels.
+    """
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = text.replace("'", "").replace("’", "")
+    letters = (" " if unicodedata.category(c)[0] in "PSC" else c for c in text)
+    return _SPACE.sub(" ", "".join(letters)).strip()
+
+
+def normal_words(text: str, language: str, *, fluent: bool = False) -> list[str]:
+    """The words of a text as they are compared.
+
+    In English "twenty-one" and "21" become the same word (openai-whisper's rules). In scripts
+    without spaces each character counts as a word.
+
+    Args:
+        fluent: remove hesitation sounds, false starts ("go- going") and immediate repeats
+    """
+    if fluent:
+        text = " ".join(map(_without_false_start, text.split()))
+    if _code(language) == "en":
+        text = _POINT.sub(" point ", _THOUSANDS.sub("", text))
+        text = _number_rules()(plain_words(text)).translate(_SIGNS)
+    else:
+        text = plain_words(text)
+    words = _NO_SPACES.sub(r" \1 ", text).split()
+    return _fluent(words, language) if fluent else words
+
+
+def count_fillers(text: str, language: str) -> int:
+    """How many hesitation sounds a verbatim text has (most recognisers leave them out)."""
+    words = _NO_SPACES.sub(r" \1 ", plain_words(text)).split()
+    return sum(_is_filler(word, language) for word in words)
+
+
+def count_syllables(text: str, language: str) -> int:
+    """About how many syllables the text has: groups of vowels, a silent final e in English apart.
+
+    Han and kana count one each, Devanagari consonants unless a virama silences them.
+    """
+    total = 0
+    for word in _NO_SPACES.sub(r" \1 ", plain_words(text)).split():
+        bare = unicodedata.normalize("NFD", word)
+        groups = len(_VOWELS.findall("".join(c for c in bare if not unicodedata.combining(c))))
+        if _code(language) == "en" and groups > 1 and re.search(r"[^aeiouyl]e$", word):
+            groups -= 1
+        if not groups and any("\u0900" <= c <= "\u097f" for c in word):
+            groups = sum(unicodedata.category(c) == "Lo" for c in word)
+            groups -= sum(c in _MARKS_OF_HINDI for c in word)
+        total += max(1, groups)
+    return total
+
+
+def longest_loop(words: list[str]) -> tuple[int, list[str]]:
+    """How often the most repeated run of words is said in a row, and the run (at most 8 words)."""
+    best, gram = 1, words[:1]
+    for size in range(1, min(8, len(words) // 2) + 1):
+        for start in range(len(words) - size):
+            count = _count_in_row(words, start, size)
+            if count > best:
+                best, gram = count, words[start : start + size]
+    return best, gram
+
+
+def _without_false_start(token: str) -> str:
+    """ "go-" is nothing, "g-g-going" is "going"; "re-enter" stays."""
+    if _BROKEN_OFF.match(token):
+        return ""
+    parts = token.replace("‑", "-").split("-")
+    while len(parts) > 1 and parts[0] and parts[1].casefold().startswith(parts[0].casefold()):
+        parts.pop(0)
+    return "-".join(parts)
+
+
+def _fluent(words: list[str], language: str) -> list[str]:
+    words = [word for word in words if not _is_filler(word, language)]
+    if _code(language) == "en":
+        pairs = zip(words, [*words[1:], ""], strict=True)
+        words = [word for word, after in pairs if not _is_false_letter(word, after)]
+    for size in range(1, LONGEST_REPEAT + 1):
+        words = _without_repeats(words, size)
+    return words
+
+
+def _is_filler(word: str, language: str) -> bool:
+    known = FILLERS.get(_code(language), FILLERS["en"])
+    return word in known or _RUN.sub(r"\1", word) in known
+
+
+def _is_false_letter(word: str, after: str) -> bool:
+    alone = len(word) == 1 and word.isalpha() and word not in SINGLE_LETTER_WORDS
+    return alone and len(after) > 1 and after.startswith(word)
+
+
+def _without_repeats(words: list[str], size: int) -> list[str]:
+    kept, i = [], 0
+    while i < len(words):
+        count = _count_in_row(words, i, size)
+        if size > 1 and len(set(words[i : i + size])) == 1:
+            count = 1  # a loop of one word, looked at already
+        if 1 < count <= MOST_REPEATS:
+            kept += words[i : i + size]
+            i += count * size
+        else:  # nothing repeated, or a loop that nobody says and that stays an error
+            step = size * count if count > 1 else 1
+            kept += words[i : i + step]
+            i += step
+    return kept
+
+
+def _count_in_row(words: list[str], start: int, size: int) -> int:
+    gram, count = words[start : start + size], 1
+    while len(gram) == size and words[start + count * size : start + (count + 1) * size] == gram:
+        count += 1
+    return count
+
+
+def _code(language: str) -> str:
+    """The language of "en-us" is "en"."""
+    return language.partition("-")[0].lower()
+
+
+@functools.lru_cache(maxsize=1)
+def _number_rules() -> Any:
+    from whisper.normalizers.english import EnglishNumberNormalizer  # brings all of torch
+
+    return EnglishNumberNormalizer()
