@@ -5,19 +5,15 @@ Everything is embedded: audio and pictures as data URIs, style and script inline
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import matplotlib.image
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -26,11 +22,20 @@ from numpy.typing import NDArray
 
 from ttscommon.errors import UserError
 from ttscommon.files import atomic
+from ttscommon.pages import (
+    LOG_MEL_FLOOR,
+    LOG_MEL_TOP,
+    data_uri,
+    is_number,
+    mel_strip,
+    paragraphs,
+    render,
+    shown,
+)
 
 MIME_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 LINE_COLORS = ("#2f8f83", "#c4841d", "#7a6fc0", "#c2566b", "#5b8fc9")  # legible on light and dark
 FRAME_RATE = 24000 / 256  # mel frames per second of the shared recipe
-LOG_MEL_FLOOR, LOG_MEL_TOP = -9.0, 4.0  # the range of a picture, in nats
 _INK_LIGHT, _INK_DARK = "#3a3f45", "#b9bec6"
 _PICTURE_DPI = 160
 
@@ -56,11 +61,11 @@ class Report:
 
     def __init__(self, title: str, lead: str = ""):
         self._title = title
-        self._sections = [_Section("", _paragraphs(lead))]
+        self._sections = [_Section("", paragraphs(lead))]
 
     def section(self, title: str, text: str = "") -> None:
         """Start a section; what is added from now on stands in it."""
-        self._sections.append(_Section(title, _paragraphs(text)))
+        self._sections.append(_Section(title, paragraphs(text)))
 
     def heading(self, title: str, text: str = "") -> None:
         """A smaller heading inside the section, with a quiet line under it."""
@@ -69,8 +74,8 @@ class Report:
     def table(self, rows: Sequence[Mapping[str, object]], caption: str = "") -> None:
         """One line per row; columns in the order in which their names first appear."""
         columns = list(dict.fromkeys(name for row in rows for name in row))
-        numeric = {name for name in columns if any(_is_number(row.get(name)) for row in rows)}
-        cells = [[_shown(row.get(name)) for name in columns] for row in rows]
+        numeric = {name for name in columns if any(is_number(row.get(name)) for row in rows)}
+        cells = [[shown(row.get(name)) for name in columns] for row in rows]
         classes = ["number" if name in numeric else "" for name in columns]
         self._add("table", columns=columns, cells=cells, classes=classes, caption=caption)
 
@@ -87,12 +92,12 @@ class Report:
         if kind is None:
             raise ValueError(f"cannot embed {wav.suffix} files")
         try:
-            source = _data_uri(kind, wav.read_bytes())
+            source = data_uri(kind, wav.read_bytes())
         except FileNotFoundError as error:
             raise UserError("no such sound file", where=wav) from error
         clip: dict[str, Any] = {"label": label, "source": source, "text": text, "mel": None}
         if mel is not None:
-            clip |= {"mel": _mel_strip(mel), "n_frames": mel.shape[1]}
+            clip |= {"mel": mel_strip(mel), "n_frames": mel.shape[1]}
         blocks = self._sections[-1].blocks
         if not blocks or blocks[-1]["kind"] != "audio":
             self._add("audio", clips=[], longest=1)
@@ -114,11 +119,7 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write the page; a page that stood at `path` is replaced as a whole."""
-        source = resources.files("ttscommon").joinpath("report.html.j2").read_text("utf-8")
-        environment = jinja2.Environment(
-            autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-        )
-        page = environment.from_string(source).render(title=self._title, sections=self._sections)
+        page = render("report.html.j2", title=self._title, sections=self._sections)
         with atomic(path) as draft:
             draft.write_text(page, encoding="utf-8")
 
@@ -217,45 +218,4 @@ def _png(figure: Figure, ink: str) -> str:
         heading.set_color(ink)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_PICTURE_DPI, transparent=True)
-    return _data_uri("image/png", buffer.getvalue())
-
-
-def _mel_strip(log_mel: NDArray) -> str:
-    """A mel without axes, one pixel per value."""
-    buffer = io.BytesIO()
-    matplotlib.image.imsave(
-        buffer,
-        np.asarray(log_mel, np.float32),
-        cmap="magma",
-        origin="lower",
-        vmin=LOG_MEL_FLOOR,
-        vmax=LOG_MEL_TOP,
-        format="png",
-    )
-    return _data_uri("image/png", buffer.getvalue())
-
-
-def _data_uri(mime_type: str, content: bytes) -> str:
-    return f"data:{mime_type};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _paragraphs(text: str) -> list[Markup]:
-    """Paragraphs of `text`, escaped, with `backticks` as code."""
-    parts = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
-    return [
-        Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(part))))
-        for part in parts
-        if part
-    ]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
-    return str(value)
+    return data_uri("image/png", buffer.getvalue())
