@@ -1,0 +1,57 @@
+"""How good does it sound? DNSMOS (Reddy et al. 2022), a network's guess of listeners' opinions.
+
+Its weights come inside the package speechmos (MIT). Good recordings get 3.1 to 3.5 overall; white
+noise 6 dB below the speech brings that to 2. It hears noise and distortion, not whose voice it is
+nor what it says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttscommon.errors import UserError
+
+QUALITY_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Opinions on the scale from 1 (bad) to 5 (excellent).
+
+    Attributes:
+        overall, signal, background: of ITU-T P.835: everything, the voice alone, the noise
+        p808: of ITU-T P.808: everything, by another network
+    """
+
+    overall: float
+    signal: float
+    background: float
+    p808: float
+
+
+def measure_quality(audio: NDArray[np.float32], sample_rate: int = QUALITY_RATE) -> Quality:
+    """DNSMOS of `audio` (S,) at 16 kHz; less than 9 s is repeated to fill its window.
+
+    Raises:
+        ValueError: if the audio is empty or at another rate
+        UserError: if speechmos isn't installed
+    """
+    if sample_rate != QUALITY_RATE:
+        raise ValueError(f"wants audio at {QUALITY_RATE} Hz, not {sample_rate}")
+    if not len(audio):
+        raise ValueError("no audio")
+    try:
+        from speechmos import dnsmos  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError(f"DNSMOS needs the package speechmos: {error}", fix="make setup") from error
+    found: Any = dnsmos.run(np.clip(audio, -1, 1), sr=QUALITY_RATE)
+    return Quality(
+        overall=float(found["ovrl_mos"]),
+        signal=float(found["sig_mos"]),
+        background=float(found["bak_mos"]),
+        p808=float(found["p808_mos"]),
+    )
