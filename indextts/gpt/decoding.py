@@ -230,7 +230,7 @@ class _Beams:
                 if code != self.stop:
                     beams.append((beam, _Path(code, path), score))
                 elif rank < n_beams and score > -torch.inf:
-                    utterance.close(self._final(score, n_codes), path, is_complete=True)
+                    utterance.close(self._final(score, n_codes + 1), path, is_complete=True)
                 if len(beams) == n_beams:
                     break
             utterance.paths = [path for _, path, _ in beams]
@@ -250,8 +250,9 @@ class _Beams:
             for path, score in zip(utterance.paths, scores, strict=True):
                 utterance.close(self._final(score, n_codes), path, is_complete=False)
 
-    def _final(self, score: float, n_codes: int) -> float:
-        return score / max(n_codes, 1) ** self.config.length_penalty
+    def _final(self, score: float, n_tokens: int) -> float:
+        """As transformers has it: the stop counts as a token too."""
+        return score / n_tokens**self.config.length_penalty
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Writing codes: the original's runs, then what must hold for any of them."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -158,6 +159,27 @@ def test_enough_beams_find_the_likeliest_of_all_sequences(gold):
         scores[(code,)] = float(second[STOP])
     best = max(scores, key=lambda codes: scores[codes])
     assert tuple(written.codes.tolist()) == best
+    assert written.score == pytest.approx(scores[best], abs=1e-4)
+
+
+@pytest.mark.parametrize(("length_penalty", "n_codes"), [(-1.0, 0), (1.0, 0), (2.0, 1)])
+def test_the_length_penalty_counts_the_stop_as_transformers_does(gold, length_penalty, n_codes):
+    model = copy.deepcopy(gold.model)
+    model.mel_head.bias[STOP] += 4.4  # so that no length is far from being the best
+    beams = DecodingConfig(do_sample=False, num_beams=42, repetition_penalty=1.0, max_mel_tokens=2)
+    config = dataclasses.replace(beams, length_penalty=length_penalty)
+    prefix = prefix_for(gold, "greedy")
+    [written] = generate(model, prefix, config, [0])
+    first = model.start(prefix)[0].log_softmax(-1)[0]
+    scores = {(): float(first[STOP])}
+    for code in range(STOP):
+        _, state = model.start(prefix)
+        second = first[code] + model.step(torch.tensor([code]), state).log_softmax(-1)[0]
+        for then, score in enumerate((second / 2**length_penalty).tolist()):
+            scores[(code,) if then == STOP else (code, then)] = score
+    best = max(scores, key=lambda codes: scores[codes])
+    assert tuple(written.codes.tolist()) == best
+    assert len(best) == n_codes
     assert written.score == pytest.approx(scores[best], abs=1e-4)
 
 
