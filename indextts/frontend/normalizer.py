@@ -31,14 +31,25 @@ PINYIN = re.compile(
     re.IGNORECASE,
 )
 FRONTED = re.compile(r"([jqx])[uü]((?:n|e|an)*[1-5])", re.IGNORECASE)  # u is read ü after j, q, x
-NAME = re.compile(r"[\u4e00-\u9fff]+(?:[-·—][\u4e00-\u9fff]+){1,2}")
+# Words and names are looked for from their beginnings only, and given up without going back: the
+# time for 20,000 letters without a space would otherwise grow with their square.
+NAME = re.compile(r"(?<![\u4e00-\u9fff])[\u4e00-\u9fff]++(?:[-·—][\u4e00-\u9fff]++){1,2}")
 PRONUNCIATION = re.compile(r"<[^<>|]+\|[^<>|]+>")
-COMPOUND = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)+")
+COMPOUND = re.compile(r"(?<![A-Za-z])[A-Za-z][A-Za-z0-9]*+(?:-[A-Za-z0-9]++)+")
 HYPHEN = re.compile(r"\s*<H>\s*")
 CONTRACTION = re.compile(
     "(what|where|who|which|how|t?here|it|s?he|that|this)'s", re.IGNORECASE
 )  # wherever it stands, as in the original: "rabbit's" too
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # they stop the engine
+# Where a long text may be cut for the engine: behind a plain word (no "Mr." or "p.m.") or a Chinese
+# full stop, so that nothing the engine reads as one is parted.
+SENTENCE_END = {
+    "en": re.compile(r"(?<=[a-z]{5}[.!?]) (?=[A-Z][a-z])"),
+    "zh": re.compile(r"(?<=[\u4e00-\u9fff][。！？])(?=[\u4e00-\u9fff])"),
+}
+GAP = {"en": " ", "zh": ""}  # what was between two parts there
+LONG = 500  # characters; the engine takes longer for each of them in longer texts
+WORTH_TELLING = 5_000  # characters, a second or more
 ESCAPED = re.compile(r'\\(["\\])')  # wetext's English grammar leaves its escapes in
 
 REPLACED = {
@@ -114,11 +125,31 @@ class Normalizer:
             return ""
         if self._engines is None:
             self._engines = _wetext()
-        try:
-            return self._engines[language].normalize(text)
-        except (AssertionError, RuntimeError, ValueError) as error:
-            log.warning("left as written, the normaliser failed (%s): %.60s", error, text)
-            return text
+        engine = self._engines[language]
+        if len(text) >= WORTH_TELLING:
+            log.info("normalising %d characters", len(text))
+        return GAP[language].join(_said(engine, part) for part in _in_parts(text, language))
+
+
+def _said(engine: Engine, text: str) -> str:
+    try:
+        return engine.normalize(text)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        log.warning("left as written, the normaliser failed (%s): %.60s", error, text)
+        return text
+
+
+def _in_parts(text: str, language: Language) -> list[str]:
+    """Whole sentences, together no longer than `LONG` where they end so often."""
+    if len(text) < LONG:
+        return [text]
+    parts: list[str] = []
+    for sentence in SENTENCE_END[language].split(text):
+        if parts and len(parts[-1]) + len(sentence) < LONG:
+            parts[-1] += GAP[language] + sentence
+        else:
+            parts.append(sentence)
+    return parts
 
 
 class _WeText:

@@ -2,11 +2,15 @@
 
 import json
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import wetext
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indextts.frontend import normalizer
 from indextts.frontend.normalizer import Normalizer, is_read_as_chinese
 from indextts.frontend.segments import split_segments
 from indextts.frontend.text import Pause, Segment, plan, split_pauses
@@ -128,6 +132,40 @@ def test_an_engine_that_fails_leaves_the_text_as_it_is():
             raise RuntimeError("no path")
 
     assert Normalizer({"en": Failing(), "zh": Failing()}).normalize("page 3;") == "page 3,"
+
+
+# A letter or digit more would be compared with all before it, twenty thousand times.
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("text", ["a" * 20_000, "你好" * 10_000, "你" + "a1" * 10_000])
+def test_a_long_text_without_any_mark_takes_no_longer_than_others(text):
+    engine: Any = SimpleNamespace(normalize=lambda said: said)
+    assert Normalizer({"en": engine, "zh": engine}).normalize(text) == text
+
+
+class Noting:
+    """wetext, and what it was asked for."""
+
+    def __init__(self, language):
+        self.asked: list[str] = []
+        self.engine = wetext.Normalizer(remove_erhua=False, lang=language, operator="tn")
+
+    def normalize(self, text: str) -> str:
+        self.asked.append(text)
+        return str(self.engine.normalize(text))
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_long_text_is_read_sentence_by_sentence_and_reads_the_same(language, monkeypatch):
+    cases = [case["text"] for case in CASES if case["use_chinese"] == (language == "zh")]
+    plain = {"en": " He had never been there before. ", "zh": "他们昨天已经走了。"}[language]
+    text = plain.join(" ".join(case.split()) for case in cases)
+    engine = Noting(language)
+    said = Normalizer({language: engine}).normalize(text)  # type: ignore[dict-item]
+    assert len(engine.asked) > 1
+    monkeypatch.setattr(normalizer, "LONG", 10 * len(text))
+    whole = Noting(language)
+    assert Normalizer({language: whole}).normalize(text) == said  # type: ignore[dict-item]
+    assert len(whole.asked) == 1
 
 
 def test_control_characters_do_not_reach_the_engine():
