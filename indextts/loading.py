@@ -50,7 +50,7 @@ def load_language_model(
     """
     if lora_path is None:
         gpt = weights.load_gpt(path, config, dtype=dtype, device=device)
-        return LanguageModel(gpt, None, weights.fingerprint(gpt))
+        return LanguageModel(gpt, None, gpt.file_fingerprint or weights.fingerprint(gpt))
     gpt = weights.load_gpt(path, config)
     adapter = merge_adapter(gpt, lora_path)
     gpt.file_fingerprint = weights.fingerprint(gpt)
