@@ -7,6 +7,7 @@ same thing has the same name everywhere.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -147,6 +148,9 @@ class DecodingConfig:
     )
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "repetition_penalty", "length_penalty"):
+            if not math.isfinite(value := getattr(self, name)):
+                raise UserError(f"{name} must be a number, got {value}")
         if self.num_beams < 1 or self.max_mel_tokens < 1:
             raise UserError("num_beams and max_mel_tokens must be 1 or more")
         if self.temperature <= 0 or self.repetition_penalty <= 0:

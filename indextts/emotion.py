@@ -7,7 +7,6 @@ speaker resembles the wanted voice most is taken. The arithmetic is the original
 from __future__ import annotations
 
 import logging
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,13 +23,15 @@ EMOTIONS = ("happy", "angry", "sad", "afraid", "disgusted", "melancholic", "surp
 # How strongly each is toned down before it is limited; from the original's web page.
 BIAS = (0.9375, 0.875, 1.0, 1.0, 0.9375, 0.9375, 0.6875, 0.5625)
 MAX_SUM = 0.8  # of the weights there
+# Far beyond what sounds like a mood; further the networks leave the numbers they can compute with.
+MOST = 10.0
 
 
 def emotion_vector(values: Sequence[float]) -> tuple[float, ...]:
     """The weights of `EMOTIONS`, checked.
 
     Raises:
-        UserError: if there aren't eight, or one is negative, infinite or not a number
+        UserError: if there aren't eight, or one is negative, above 10 or not a number
     """
     order = ", ".join(EMOTIONS)
     try:
@@ -42,7 +43,7 @@ def emotion_vector(values: Sequence[float]) -> tuple[float, ...]:
             f"an emotion vector has {len(EMOTIONS)} values, got {len(vector)}", fix=f"give {order}"
         )
     for name, value in zip(EMOTIONS, vector, strict=True):
-        if not math.isfinite(value) or value < 0:
+        if not 0 <= value <= MOST:
             raise UserError(f"the emotion '{name}' is {value:g}", fix="0 is none of it, 1 is full")
     if sum(vector) > 1:
         log.warning(
@@ -92,8 +93,10 @@ class Mood:
     is_random: bool = False
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.alpha):
-            raise UserError(f"emo_alpha must be a number, got {self.alpha}")
+        if not isinstance(self.alpha, int | float) or not -MOST <= self.alpha <= MOST:
+            raise UserError(
+                f"emo_alpha must be a number from {-MOST:g} to {MOST:g}, got {self.alpha!r}"
+            )
 
 
 @dataclass(frozen=True)

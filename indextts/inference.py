@@ -245,7 +245,14 @@ class Synthesizer:
             )
         with self.timed("sound"):
             for i, mel in zip(spoken, mels, strict=True):
-                sounds[i] = to_int16(self.models.vocoder.vocode(mel)[0, 0])
+                sound = self.models.vocoder.vocode(mel)[0, 0]
+                if not sound.isfinite().all():
+                    raise UserError(
+                        "the flow or the vocoder computes NaN or infinity instead of sound",
+                        fix="--flow-dtype fp32; if that doesn't help, fetch the weights again, or "
+                        "take another recording",
+                    )
+                sounds[i] = to_int16(sound)
         return sounds
 
     def noise(self, n_frames: int, request: Request, number: int) -> Tensor:

@@ -33,6 +33,7 @@ LONGEST: Seconds = 15.0  # the original cuts references here
 SHORTEST: Seconds = 0.5
 MARGIN: Seconds = 1.0  # read beyond the cut, so that resampling has its neighbours
 SILENT = 1e-4  # peak; below it a recording is digital silence or as good as that
+LOUDEST = 100.0  # peak; above it a file of floats holds no sound as any program writes it
 MAX_KEPT = 32  # recordings whose features are remembered, 7 MB each at most
 
 
@@ -147,7 +148,7 @@ def load_reference(path: Path, sample_rate: int) -> audio.Audio:
     """The first 15 seconds of a recording: (S,), mono, resampled as librosa does it.
 
     Raises:
-        UserError: if it can't be read, is silent or shorter than half a second
+        UserError: if it can't be read, is silent, absurdly loud or shorter than half a second
     """
     sound = audio.load(path, sample_rate, end=LONGEST + MARGIN)[: int(LONGEST * sample_rate)]
     if len(sound) < SHORTEST * sample_rate:
@@ -156,7 +157,14 @@ def load_reference(path: Path, sample_rate: int) -> audio.Audio:
             where=path,
             fix=f"give {SHORTEST:g} s at least; 5 to 15 s are good",
         )
-    if float(np.abs(sound).max()) < SILENT:
+    peak = float(np.abs(sound).max())
+    if peak > LOUDEST:
+        raise UserError(
+            f"the reference has samples of {peak:.3g}, full scale is 1",
+            where=path,
+            fix="save it with samples from -1 to 1",
+        )
+    if peak < SILENT:
         raise UserError("the reference is silent", where=path, fix="give a recording of the voice")
     return sound
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -94,6 +95,15 @@ def used_at_the_start(model: Writer, n_rows: int) -> Tensor:
     return used
 
 
+def _require_numbers(are_there: bool) -> None:
+    if not are_there:
+        raise UserError(
+            "the language model computes NaN or infinity instead of likelihoods",
+            fix="--amp no; if that doesn't help, fetch the weights again, or take another "
+            "recording or adapter",
+        )
+
+
 def _chances(seeds: Sequence[int], n_steps: int, n_draws: int, device: torch.device) -> Tensor:
     """Every number the rows will draw by: (B, n_steps, n_draws) float64"""
     return torch.stack(
@@ -119,6 +129,7 @@ def _follow(
     used = used_at_the_start(model, n_rows)
     logits, state = model.start(prefix, contiguous=config.contiguous_positions)
     for step in range(n_steps):
+        is_sound = logits.isfinite().all()
         scores = process(logits.float(), used, config)
         if config.do_sample:
             chosen = draw(scores.softmax(-1), chances[rows, step])[:, 0]
@@ -126,7 +137,10 @@ def _follow(
             chosen = scores.argmax(-1)
         codes[rows, step] = chosen
         going_on = chosen != stop
-        if not going_on.all():
+        # Together, as each answer has to be waited for.
+        all_go_on, has_numbers = torch.stack([going_on.all(), is_sound]).tolist()
+        _require_numbers(has_numbers)
+        if not all_go_on:
             rows, chosen, used = rows[going_on], chosen[going_on], used[going_on]
             state.select(going_on.nonzero()[:, 0])
         if not len(rows) or step + 1 == n_steps:
@@ -200,8 +214,11 @@ class _Beams:
             scores and places beam * V + code, each (I, 2 * num_beams)
         """
         n_beams = self.config.num_beams
-        scores = process(logits.float().log_softmax(-1), self.used, self.config)
+        likelihoods = logits.float().log_softmax(-1)
+        scores = process(likelihoods, self.used, self.config)
         scores = (scores.unflatten(0, (-1, n_beams)) + self.scores[..., None]).flatten(1)
+        # NaN in any likelihood is NaN in all results, where `advance` sees it without waiting.
+        scores = scores.masked_fill(likelihoods.isnan().any(), torch.nan)
         if not self.config.do_sample:
             best = scores.topk(2 * n_beams)
             return best.values, best.indices
@@ -224,6 +241,7 @@ class _Beams:
         for i, utterance in enumerate(self.open):
             beams: list[tuple[int, _Path, float]] = []
             ways = list(zip(scores[i].tolist(), places[i].tolist(), strict=True))
+            _require_numbers(not math.isnan(ways[0][0]))
             for rank, (score, place) in enumerate(ways):
                 beam, code = divmod(place, n_codes_in_vocabulary)
                 path = utterance.paths[beam]

@@ -86,6 +86,7 @@ def draw(probabilities: Tensor, chances: Tensor) -> Tensor:
         cumulative = weights.cumsum(-1)
         target = (1 - chance[:, None]) * cumulative[:, -1:]  # above 0, so index has some weight
         index = torch.searchsorted(cumulative, target)
+        index = index.clamp(max=weights.shape[1] - 1)  # among NaN nothing is found
         weights = weights.scatter(1, index, 0.0)
         drawn.append(index)
     return torch.cat(drawn, dim=1)

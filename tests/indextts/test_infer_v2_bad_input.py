@@ -46,7 +46,12 @@ def refused(tts, message, *arguments, **options):
         ({"emo_vector": [0.1] * 7}, "has 8 values, got 7"),
         ({"emo_vector": [0.1] * 7 + [-1]}, "'calm' is -1"),
         ({"emo_vector": [math.nan] * 8}, "'happy' is nan"),
+        ({"emo_vector": [1e38] * 8}, "'happy' is 1e[+]38"),
         ({"emo_alpha": math.nan}, "emo_alpha"),
+        ({"emo_alpha": 1e30}, "emo_alpha must be a number from -10 to 10"),
+        ({"temperature": math.nan}, "temperature must be a number, got nan"),
+        ({"repetition_penalty": math.inf}, "repetition_penalty must be a number"),
+        ({"length_penalty": math.nan}, "length_penalty must be a number"),
         ({"use_emo_text": True}, "no model to read moods from text"),
         ({"temprature": 0.5}, "no argument 'temprature'. Fix: did you mean 'temperature'?"),
         ({"spk_audio_promt": "x.wav"}, "did you mean 'spk_audio_prompt'"),
@@ -89,6 +94,43 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_recording_is_rea
         if path.name == "folder.wav":
             path.mkdir()
         refused(tts, message, "no such recording.wav", TEXT, path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_beams": 1, "do_sample": False},
+        {"num_beams": 1},
+        {"num_beams": 1, "typical_sampling": True},
+        {"num_beams": 3, "do_sample": False},
+        {"num_beams": 3},
+    ],
+)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_language_model_without_numbers_is_one_line(tts, reference, tmp_path, options, value):
+    head = tts.synthesizer.models.gpt.mel_head
+    whole = head.bias.data.clone()
+    head.bias.data[3] = value
+    try:
+        message = "the language model computes NaN or infinity"
+        refused(tts, message, reference, TEXT, tmp_path / "out.wav", **{**QUICK, **options})
+    finally:
+        head.bias.data = whole
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_vocoder_without_numbers_is_one_line(tts, reference, tmp_path):
+    bias = next(
+        p for name, p in tts.synthesizer.models.vocoder.named_parameters() if "bias" in name
+    )
+    whole = bias.data.clone()
+    bias.data[:] = math.nan
+    try:
+        message = "NaN or infinity instead of sound"
+        refused(tts, message, reference, TEXT, tmp_path / "out.wav", **QUICK)
+    finally:
+        bias.data = whole
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_old_file_stays_whole_until_the_new_one_is(tts, reference, tmp_path):

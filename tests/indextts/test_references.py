@@ -128,3 +128,11 @@ def test_readings_stay_when_the_models_go(tmp_path, reader):
     reader.read.release()
     assert reader.read.models is None
     assert reader.read.voice(path) is voice
+
+
+def test_a_reference_of_absurd_samples_is_refused(tmp_path):
+    sound = noise(1.0, 22_050)
+    sound[100] = 1e30
+    soundfile.write(tmp_path / "loud.wav", sound, 22_050, subtype="FLOAT")
+    with pytest.raises(UserError, match=r"samples of 1e\+30, full scale is 1.*loud\.wav"):
+        load_reference(tmp_path / "loud.wav", 22_050)
