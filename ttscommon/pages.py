@@ -34,9 +34,15 @@ def data_uri(mime_type: str, content: bytes) -> str:
     return f"data:{mime_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def mel_strip(log_mel: NDArray) -> str:
-    """A log-mel (M, T) as a picture without axes, one pixel per value."""
+def mel_strip(log_mel: NDArray, *, quality: int | None = None) -> str:
+    """A log-mel (M, T) as a picture without axes, one pixel per value.
+
+    Args:
+        quality: of a WebP picture, 1 to 100; without it a PNG, which at ten times the size of
+            quality 80 loses nothing
+    """
     buffer = io.BytesIO()
+    kind = "png" if quality is None else "webp"
     matplotlib.image.imsave(
         buffer,
         np.asarray(log_mel, np.float32),
@@ -44,9 +50,10 @@ def mel_strip(log_mel: NDArray) -> str:
         origin="lower",
         vmin=LOG_MEL_FLOOR,
         vmax=LOG_MEL_TOP,
-        format="png",
+        format=kind,
+        pil_kwargs={} if quality is None else {"quality": quality},
     )
-    return data_uri("image/png", buffer.getvalue())
+    return data_uri(f"image/{kind}", buffer.getvalue())
 
 
 def paragraphs(text: str) -> list[Markup]:
