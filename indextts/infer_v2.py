@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from indextts import loading
-from indextts.checkpoint import FETCH, CheckpointFolder
-from indextts.config import speech_settings
+from indextts.checkpoint import CheckpointFolder
 from indextts.emotion import Mood, emotion_vector, limited
 from indextts.emotion_text import EmotionReader
 from indextts.frontend.text import PAUSE
@@ -27,6 +26,7 @@ from indextts.references import ReferenceReader
 from indextts.speaker_embeddings import SpeakerEmbeddings, Voice, read_voice, require_fit
 from indextts.speech import Piece, Progress, Request, Samples, Speech
 from indextts.vocoder.waveform import silence
+from indextts.wishes import checked, no_mood_model
 from ttscommon import audio
 from ttscommon.errors import UserError
 from ttscommon.machine import pick_device
@@ -238,29 +238,37 @@ class IndexTTS2:
         Raises:
             UserError: for a wrong value, an unknown argument, a text or file of no use
         """
-        speech, decoding = speech_settings(settings, ARGUMENTS)
-        require_room(self.synthesizer.models.gpt.config, decoding)
-        mood = Mood(alpha=emo_alpha, is_random=use_random)
-        if emo_vector is not None:
-            mood = dataclasses.replace(mood, vector=emotion_vector(emo_vector))
+        wishes = checked(
+            text or "",
+            settings,
+            arguments=sorted(ARGUMENTS),
+            emo_alpha=emo_alpha,
+            emo_vector=emo_vector,
+            use_random=use_random,
+            seed=seed,
+            more_segment_before=more_segment_before,
+        )
+        require_room(self.synthesizer.models.gpt.config, wishes.decoding)
         if use_emo_text and self._emotion_reader is None:
             self._emotion_reader = self._load_emotion_reader()
-        items = self.synthesizer.plan(text or "", speech, quick_tokens=more_segment_before)
+        items = self.synthesizer.plan(text, wishes.speech, quick_tokens=more_segment_before)
         if seed is None:
             seed = secrets.randbits(31)
             log.info("seed %d", seed)
         began = self.synthesizer.seconds["reference"]
         with self.synthesizer.timed("reference"):
             voice = self._voice(spk_audio_prompt, speaker_embeddings)
-            mood = self._heard(mood, emo_audio_prompt, (emo_text or text) if use_emo_text else None)
+            mood = self._heard(
+                wishes.mood, emo_audio_prompt, (emo_text or text) if use_emo_text else None
+            )
             self._release()
         return Request(
             items=items,
             voice=voice,
             seed=seed,
             mood=mood,
-            decoding=decoding,
-            speech=speech,
+            decoding=wishes.decoding,
+            speech=wishes.speech,
             reading=self.synthesizer.seconds["reference"] - began,
         )
 
@@ -338,7 +346,7 @@ class IndexTTS2:
         if not self._use_qwen_emo:
             raise UserError("use_qwen_emo is off, so no mood is read from text")
         if self.folder.qwen_emotion is None:
-            raise UserError("no model to read moods from text", where=self.folder.root, fix=FETCH)
+            raise no_mood_model(self.folder)
         return EmotionReader.from_folder(self.folder.qwen_emotion, self.device)
 
     def _streamed(self, request: Request, progress: Progress | None) -> Iterator[Tensor]:

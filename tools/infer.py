@@ -105,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     others = [path for path in (args.save_speaker, args.json) if path]
     if len(paths) < len(texts):
         parser.error("--output names one file; use --output-dir for several texts")
+    _require_names(parser, args, [*paths, *others])
     require_new([*paths, *others], overwrite=args.overwrite)
     for path in others:
         require_writable(path)
@@ -116,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         require_wav(path)
     stored = _stored(args, speaker)
     voice = read_voice(stored) if stored else None
+    _require_sense(args, texts)
     tts = _load(args)
     requests = _requests(tts, args, voice, texts)
     if args.save_speaker:
@@ -151,6 +153,41 @@ def _require_inputs(parser: Parser, args: argparse.Namespace) -> None:
         parser.error("--save-speaker stores the voice of --reference-audio FILE")
     if args.use_random and args.emo_vector is None and not args.use_emo_text:
         parser.error("--use-random goes with --emo-vector or --use-emo-text")
+
+
+def _require_names(parser: Parser, args: argparse.Namespace, paths: Sequence[Path]) -> None:
+    """Refuse outputs of one name, or of one that says something else than what is in them."""
+    for flag, path, suffix in (
+        ("--json", args.json, ".json"),
+        ("--save-speaker", args.save_speaker, ".pt"),
+    ):
+        if path is not None and path.suffix.lower() != suffix:
+            parser.error(f"{flag} writes a {suffix} file, got {path}")
+    if len({path.resolve() for path in paths}) < len(paths):
+        parser.error("two outputs have the same name; one would replace the other")
+
+
+def _require_sense(args: argparse.Namespace, texts: Sequence[str]) -> None:
+    """Refuse now what would be refused once the weights are loaded."""
+    from indextts.checkpoint import CheckpointFolder
+    from indextts.wishes import checked, require_loadable
+
+    settings = {**given(args, SpeechConfig), **given(args, DecodingConfig)}
+    for text in texts or ["A voice to be stored."]:
+        wishes = checked(
+            text,
+            settings,
+            emo_alpha=args.emotion_alpha,
+            emo_vector=args.emo_vector,
+            seed=args.seed,
+        )
+    heard = None if args.emo_vector else args.emotion_audio
+    require_loadable(
+        CheckpointFolder.open(args.model_dir, cfg_path=args.config),
+        wishes,
+        recordings=[path for path in (args.reference_audio, heard) if path],
+        reads_moods=args.use_emo_text or args.emo_text is not None,
+    )
 
 
 def _load(args: argparse.Namespace):

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +22,12 @@ def start(miniature, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sound = 0.1 * np.random.default_rng(0).standard_normal(22_050)
     soundfile.write(tmp_path / "me.wav", sound, 22_050)
-    quick = ["--model-dir", str(miniature), "--device", "cpu", *QUICK]
-    return lambda *words: infer.main([*words, *quick])
+    quick = ["--device", "cpu", *QUICK]
+
+    def run(*words: str, folder: Path = miniature) -> None:
+        infer.main([*words, "--model-dir", str(folder), *quick])
+
+    return run
 
 
 def files(folder) -> list[str]:
@@ -112,8 +118,33 @@ def test_bad_input_is_one_line_and_nothing_written(start, tmp_path, words, messa
 
 
 @pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-r", "me.wav", "-t", " "], "there is no text to speak"),
+        (["-r", "me.wav", "-t", "Hi. [pause:x]"], r"\[pause:x\] is not a number"),
+        (["-r", "none.wav", "-t", "Hi."], "no such audio file.*none.wav"),
+        (["-r", "me.wav", "-t", "Hi.", "--emotion-audio", "none.wav"], "none.wav"),
+        (["-r", "me.wav", "-t", "Hi.", "--emo-vector", "1", "2"], "8 values, got 2"),
+        (["-r", "me.wav", "-t", "Hi.", "--emo-text", "Glad."], "no model to read moods"),
+        (["-r", "me.wav", "-t", "Hi.", "--max-mel-tokens", "9999"], "max_mel_tokens 9999"),
+        (["-r", "me.wav", "-t", "Hi.", "--emotion-alpha", "nan"], "emo_alpha"),
+    ],
+)
+def test_bad_input_is_found_before_the_weights_are_read(start, miniature, tmp_path, words, message):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(miniature, folder)
+    (folder / "gpt.pth").write_bytes(b"")  # reading it would be complained about instead
+    with pytest.raises(UserError, match=message):
+        start(*words, folder=folder)
+
+
+@pytest.mark.parametrize(
     "words",
     [
+        ["-r", "me.wav", "-t", "Hi.", "-o", "k.wav", "--save-speaker", "k.wav"],
+        ["-r", "me.wav", "-t", "Hi.", "-o", "k.wav", "--json", "./k.wav"],
+        ["-r", "me.wav", "-t", "Hi.", "--save-speaker", "me.wav", "--overwrite"],
+        ["-r", "me.wav", "-t", "Hi.", "--json", "report"],
         [],
         ["-t", "Hi."],
         ["-r", "me.wav"],
