@@ -83,13 +83,16 @@ def given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name in names}
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a tool's `main`: exit 0 when done, 1 with one line for a `UserError`, 130 for Ctrl-C."""
+def run(main: Callable[[], int | None]) -> None:
+    """Run a tool's `main`: exit 0 when done, 1 with one line for a `UserError`, 130 for Ctrl-C.
+
+    A number that `main` returns is the exit code, for a tool whose answer can be "no".
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("httpx", "matplotlib", "datasets", "numba", "speechbrain", "faster_whisper"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        main()
+        code = main()
     except UserError as error:
         _fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt as stop:
@@ -103,6 +106,8 @@ def run(main: Callable[[], None]) -> None:
         if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
             _fail(f"{error.strerror} [{error.filename}]", EXIT_FAILED)
         raise
+    if code:
+        sys.exit(code)
 
 
 def run_tool(name: str) -> None:

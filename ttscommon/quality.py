@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ttscommon.errors import UserError
 
 QUALITY_RATE = 16_000
+WINDOW = round(9.01 * QUALITY_RATE)  # samples that the networks look at
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ def measure_quality(audio: NDArray[np.float32], sample_rate: int = QUALITY_RATE)
         from speechmos import dnsmos  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"DNSMOS needs the package speechmos: {error}", fix="make setup") from error
-    found: Any = dnsmos.run(np.clip(audio, -1, 1), sr=QUALITY_RATE)
+    # speechmos doubles short audio until it is long enough and then averages up to nine windows of
+    # the same; one window says as much (within 0.1) in a fraction of the time.
+    filled = audio if len(audio) > WINDOW else np.resize(audio, WINDOW)
+    found: Any = dnsmos.run(np.clip(filled, -1, 1), sr=QUALITY_RATE)
     return Quality(
         overall=float(found["ovrl_mos"]),
         signal=float(found["sig_mos"]),

@@ -1,0 +1,197 @@
+"""Worse voices are caught in the metric meant for it; results survive a kill and a round trip."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ttscommon.audio import load, save
+from ttscommon.conditions import Utterance
+from ttscommon.errors import UserError
+from ttscommon.evaluation import Evaluation, evaluate, read_evaluation
+from ttscommon.measuring import Instruments, measure_all
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample_speaker"
+RATE = 16_000
+N_TEXTS = 7
+
+
+@dataclass(frozen=True)
+class ByLength:
+    """Stands for a recogniser: knows what it hears by how long it is."""
+
+    texts: Mapping[int, str]
+    heard: list[int] = field(default_factory=list)
+
+    def text(self, audio: np.ndarray, sample_rate: int, language: str) -> str:
+        self.heard.append(len(audio))
+        return self.texts.get(len(audio), "something else altogether")
+
+
+class Loudness:
+    """Stands for a speaker encoder: a loud voice is another voice."""
+
+    name = "loudness"
+
+    def embed(self, speech: np.ndarray) -> np.ndarray:
+        angle = float(np.sqrt(np.square(speech).mean())) * 6
+        return np.array([np.cos(angle), np.sin(angle)], np.float32)
+
+
+def clips() -> list[tuple[str, np.ndarray]]:
+    with (EXAMPLE / "transcripts.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))[:N_TEXTS]
+    return [(row["text"], load(EXAMPLE / row["audio_path"], RATE)[: 4 * RATE]) for row in rows]
+
+
+def condition(folder: Path, change=lambda audio: audio, rate: int = RATE) -> list[Utterance]:
+    found = []
+    for number, (text, audio) in enumerate(clips()):
+        path = folder / f"{number}.wav"
+        save(path, change(audio), rate)
+        found.append(Utterance(path, text, None, str(number)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def instruments() -> Instruments:
+    reader = ByLength({len(audio): text for text, audio in clips()})
+    return Instruments(transcriber=reader, encoders={"similarity": Loudness()}, has_quality=False)
+
+
+def spoiled(audio: np.ndarray) -> np.ndarray:
+    """Louder, and longer by a pause of 1 s."""
+    middle = len(audio) // 2
+    pause = np.zeros(RATE, np.float32)
+    return np.concatenate([2 * audio[:middle], pause, 2 * audio[middle:]])
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory, instruments) -> Evaluation:
+    root = tmp_path_factory.mktemp("conditions")
+    folders = {
+        "base": condition(root / "base", lambda audio: 0.9 * audio),
+        "tuned": condition(root / "tuned", spoiled),
+        "real": condition(root / "real"),
+    }
+    return evaluate(folders, instruments)
+
+
+def test_the_base_says_the_words_and_the_spoiled_voice_does_not(evaluation):
+    assert evaluation.scores["base"]["wer"].value == 0
+    assert evaluation.scores["tuned"]["wer"].value > 0.8
+    assert evaluation.differences["tuned"]["wer"].low > 0.5
+
+
+def test_added_pauses_and_length_are_measured(evaluation):
+    change = evaluation.differences["tuned"]
+    assert change["pauses_per_minute"].low > 0
+    assert change["phonation_ratio"].high < 0
+    assert evaluation.scores["base"]["duration_ratio"].value == pytest.approx(1, abs=0.02)
+    assert evaluation.scores["tuned"]["duration_ratio"].value > 1.15
+    pauses = [one.pauses for one in evaluation.results if one.condition == "tuned"]
+    assert any(abs(end - start - 1) < 0.2 for found in pauses for start, end in found)
+
+
+def test_guard_rails_name_what_broke_and_only_that(evaluation):
+    failed = {rail.metric for rail in evaluation.failures}
+    assert {"fluent_wer", "similarity"} <= failed
+    assert "too_long_pauses_per_minute" not in failed
+    assert {rail.condition for rail in evaluation.guard_rails} == {"tuned"}  # not real speech
+
+
+def test_the_real_voice_is_compared_with_its_other_recordings(evaluation):
+    real = [one for one in evaluation.results if one.condition == "real"]
+    assert all(one.values["similarity"] < 1 - 1e-7 for one in real)
+    assert not any("mel_cepstral_distance" in one.parts for one in real)
+
+
+def test_an_evaluation_reads_back_as_it_was_written(evaluation, tmp_path):
+    path = tmp_path / "evaluation.json"
+    evaluation.write(path)
+    assert read_evaluation(path) == Evaluation.from_dict(evaluation.to_dict())
+    assert read_evaluation(path).scores == evaluation.scores
+    with path.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * N_TEXTS
+    assert float(rows[0]["wer"]) == 0
+
+
+def test_broken_evaluations_are_refused(tmp_path):
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps({"format": "voxtune.evaluation", "version": 1}), encoding="utf-8")
+    with pytest.raises(UserError, match="broken evaluation"):
+        read_evaluation(path)
+    path.write_text(json.dumps({"format": "voxtune.evaluation", "version": 9}), encoding="utf-8")
+    with pytest.raises(UserError, match="version 9"):
+        read_evaluation(path)
+
+
+def test_nothing_is_measured_twice_also_after_a_kill_in_the_middle_of_a_line(
+    tmp_path, instruments, caplog
+):
+    caplog.set_level(logging.INFO)
+    paths = [one.path for one in condition(tmp_path / "base")]
+    cache = tmp_path / "measured.jsonl"
+    first = measure_all(paths[:4], instruments, cache=cache)
+    whole = cache.read_text(encoding="utf-8")
+    cache.write_text(whole[:-40], encoding="utf-8")  # the fourth line is cut
+    reader = replace(instruments.transcriber, heard=[])
+    again = measure_all(paths, replace(instruments, transcriber=reader), cache=cache)
+    assert len(reader.heard) == len(paths) - 3
+    assert {path: again[path] for path in paths[:4]} == first
+    assert "3 of 7 files were measured before" in caplog.text
+    assert "eta 0s" in caplog.text
+    last = measure_all(paths, replace(instruments, transcriber=None), cache=cache)
+    assert last == again or all(one.heard is not None for one in last.values())
+
+
+def test_other_settings_are_other_results(tmp_path, instruments):
+    paths = [one.path for one in condition(tmp_path / "base")[:1]]
+    cache = tmp_path / "measured.jsonl"
+    measure_all(paths, instruments, cache=cache)
+    german = replace(
+        instruments, language="de", transcriber=replace(instruments.transcriber, heard=[])
+    )
+    measure_all(paths, german, cache=cache)
+    assert len(german.transcriber.heard) == 1
+
+
+def test_five_texts_show_nothing(tmp_path, instruments):
+    folders = {
+        "base": condition(tmp_path / "base")[:5],
+        "tuned": condition(tmp_path / "tuned", spoiled)[:5],
+    }
+    found = evaluate(folders, instruments)
+    assert {rail.status for rail in found.guard_rails} == {"not shown"}
+    assert "no recordings to be like" in found.absent["similarity"]
+
+
+def test_one_broken_file_of_many_is_left_out_and_named(tmp_path, instruments):
+    base, tuned = (condition(tmp_path / name) for name in ("base", "tuned"))
+    extra = [replace(one, path=one.path) for one in base + tuned]
+    broken = tmp_path / "tuned" / "nan.wav"
+    broken.write_bytes(b"")
+    many = [*tuned, *tuned[:5], Utterance(broken, "Hello.", None, "nan")]
+    found = evaluate({"base": extra, "tuned": many}, instruments)
+    assert found.skipped == [(str(broken), "audio file has zero bytes")]
+    with pytest.raises(UserError, match="1 of 2 files of 'tuned': audio file has zero bytes"):
+        evaluate({"base": base, "tuned": [tuned[0], many[-1]]}, instruments)
+
+
+def test_conditions_without_a_common_text_are_refused(tmp_path, instruments):
+    base = condition(tmp_path / "base")
+    other = [replace(one, text=f"{one.text} Never.") for one in base]
+    with pytest.raises(UserError, match="'tuned' has no text"):
+        evaluate({"base": base, "tuned": other}, instruments)
+    with pytest.raises(UserError, match="no condition 'best'"):
+        evaluate({"base": base, "tuned": base}, instruments, base="best")
+    with pytest.raises(UserError, match="nothing to evaluate"):
+        evaluate({"real": base}, instruments)

@@ -1,0 +1,163 @@
+"""Did it help? Compare folders of speech: words, voice, quality, pauses, faults; with intervals.
+
+Each condition is NAME=FOLDER; "base" is what others are compared with, "real" are recordings of the
+speaker. Utterances are paired by text and seed ("seed3" in a file's name or folder). Texts come
+from a transcripts.csv in each folder, or from --texts for all. A run that was stopped goes on where
+it was. Exit code 3: a condition is significantly worse than the base in a guard rail.
+
+Example: python tools/evaluate.py base=out/base tuned=out/tuned real=out/real --texts texts.csv
+Example: python tools/evaluate.py --speaker ozzy --whisper-model tiny.en
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
+from ttscommon.cli import Parser, run
+from ttscommon.errors import UserError
+from ttscommon.outputs import require_new, require_writable
+from ttscommon.workspace import TRAINING_ROOT, Speaker
+
+EXIT_WORSE = 3
+NO_RECOGNISER = "none"
+KEPT = "measured.jsonl"
+
+
+def build_parser() -> Parser:
+    parser = Parser(__doc__)
+    data, measuring, output, machine = map(
+        parser.add_argument_group, ("data", "measuring", "output", "machine")
+    )
+    data.add_argument("conditions", nargs="*", metavar="NAME=FOLDER", help="what to compare")
+    data.add_argument("--texts", type=Path, help="table of audio_path,text for every condition")
+    data.add_argument(
+        "--speaker", help="folder name under training/: its recordings and all its outputs"
+    )
+    data.add_argument(
+        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
+    )
+    data.add_argument("--base", metavar="NAME", help="the condition others are compared with")
+    data.add_argument("--real", metavar="NAME", help="the condition of real recordings")
+    measuring.add_argument(
+        "--whisper-model", default="base", help="name, .pt or CTranslate2 folder; or none"
+    )
+    measuring.add_argument("--language", help="spoken in all of them (default: en)")
+    measuring.add_argument(
+        "--speaker-encoder", type=Path, help="folder of WavLM with x-vectors, a second opinion"
+    )
+    output.add_argument(
+        "--output-dir", type=Path, help="for evaluation.json and .csv (default: evaluation)"
+    )
+    output.add_argument("--overwrite", action="store_true", help="replace what exists")
+    machine.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    machine.add_argument("--n-processes", type=int, default=1, help="files measured at a time")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = build_parser()
+    args = parser.parse(argv)
+    if bool(args.conditions) == bool(args.speaker):
+        parser.error("give conditions (base=FOLDER tuned=FOLDER) or --speaker")
+    folders, folder = _folders(args, parser)
+    if len(folders) < 2:
+        raise UserError(
+            f"one condition alone ({', '.join(folders) or 'none'}) compares with nothing",
+            fix="give two or more: base=FOLDER tuned=FOLDER",
+        )
+    path = folder / "evaluation.json"
+    require_new([path, path.with_suffix(".csv")], overwrite=args.overwrite)
+    require_writable(path)
+    evaluation = _evaluate(args, folders, folder / KEPT)
+    evaluation.write(path)
+    for line in table(evaluation):
+        print(line)
+    for metric, why in evaluation.absent.items():
+        print(f"not measured: {metric}: {why}")
+    for rail in evaluation.guard_rails:
+        change = evaluation.differences[rail.condition][rail.metric]
+        if rail.status != "passed":
+            print(f"guard rail {rail.status}: {rail.condition} {rail.metric} {change}")
+    print(f"Saved {path} and {path.with_suffix('.csv').name}")
+    return EXIT_WORSE if evaluation.failures else 0
+
+
+def table(evaluation: Any) -> list[str]:
+    """A line for each metric: every condition's value, and its change from the base."""
+    names = list(evaluation.scores)
+    metrics = sorted({metric for scores in evaluation.scores.values() for metric in scores})
+    rows = [["metric", *names, *(f"{name} - {evaluation.base}" for name in evaluation.differences)]]
+    for metric in metrics:
+        cells = [evaluation.scores[name].get(metric) for name in names]
+        cells += [found.get(metric) for found in evaluation.differences.values()]
+        rows.append([metric, *("-" if cell is None else str(cell) for cell in cells)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _evaluate(args: argparse.Namespace, folders: Mapping[str, Path], cache: Path) -> Any:
+    from ttscommon.conditions import find_utterances
+    from ttscommon.evaluation import evaluate
+    from ttscommon.machine import pick_device
+    from ttscommon.measuring import choose_instruments
+    from ttscommon.transcribe import load_transcriber
+
+    conditions = {name: find_utterances(where, args.texts) for name, where in folders.items()}
+    name, device = args.whisper_model, pick_device(args.device).type
+    transcriber = None if name == NO_RECOGNISER else load_transcriber(name, device)
+    instruments = choose_instruments(
+        transcriber,
+        transcriber_name=_identity(name),
+        language=args.language or "en",
+        second_encoder=args.speaker_encoder,
+    )
+    try:
+        return evaluate(
+            conditions,
+            instruments,
+            base=args.base,
+            real=args.real,
+            cache=cache,
+            n_processes=args.n_processes,
+        )
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("stopped; the same command goes on from here") from stop
+
+
+def _identity(model: str) -> str:
+    """A model's name and, where it is a file here, its size: another file isn't the same model."""
+    files = (Path(model), Path(model) / "model.bin")
+    size = next((path.stat().st_size for path in files if path.is_file()), 0)
+    return f"{Path(model).name} {size}"
+
+
+def _folders(args: argparse.Namespace, parser: Parser) -> tuple[dict[str, Path], Path]:
+    """The folder of each condition, and the one for results."""
+    if args.speaker:
+        speaker = Speaker(args.speaker, args.training_root)
+        folders = {"real": speaker.dataset}
+        if speaker.outputs.is_dir():
+            parts = sorted(path for path in speaker.outputs.iterdir() if path.is_dir())
+            folders |= {path.name: path for path in parts if not path.name.startswith(".")}
+        return folders, args.output_dir or speaker.folder / "evaluation"
+    folders = {}
+    for word in args.conditions:
+        name, equals, folder = word.partition("=")
+        if not (name and equals and folder):
+            parser.error(f"'{word}' isn't NAME=FOLDER")
+        if name in folders:
+            parser.error(f"condition '{name}' is there twice")
+        folders[name] = Path(folder)
+    return folders, args.output_dir or Path("evaluation")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,148 @@
+"""One utterance against its text, the speaker's voice, and a recording of the same text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ttscommon.audio import load
+from ttscommon.conditions import Utterance, partners
+from ttscommon.measuring import RATE, Measured, faults
+from ttscommon.metrics import character_errors, mel_cepstral_distance, word_errors
+from ttscommon.pauses import TOO_LONG_PAUSE, find_pauses
+from ttscommon.segment import Span
+from ttscommon.voices import mean_voice, similarity
+from ttscommon.wording import count_fillers, count_syllables
+
+
+@dataclass(frozen=True)
+class Result:
+    """One utterance's numbers.
+
+    Attributes:
+        parts: {metric: (numerator, denominator)}; errors and words, so that rates can be summed
+        pauses: (start, end) in seconds
+        faults: "name: reason" for each verdict
+    """
+
+    condition: str
+    id: str
+    group: str
+    text: str | None
+    seed: int | None
+    path: str
+    seconds: float
+    heard: str | None
+    pauses: Sequence[Sequence[float]]
+    faults: Sequence[str]
+    parts: Mapping[str, Sequence[float]]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """{metric: value} of this utterance alone."""
+        return {name: top / of for name, (top, of) in self.parts.items() if of > 0}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an utterance is compared with.
+
+    Attributes:
+        measured: every file of every condition
+        real: the recordings of the speaker; none if there are no
+    """
+
+    measured: Mapping[Path, Measured]
+    real: Sequence[Utterance]
+    language: str
+
+    def voice_likeness(self, utterance: Utterance) -> dict[str, float]:
+        """The cosine with the mean of the real recordings, itself left out, for each encoder."""
+        others = [self.measured[one.path].voices for one in self.real if one.path != utterance.path]
+        found = {}
+        for name, voice in self.measured[utterance.path].voices.items():
+            known = [np.array(voices[name], np.float32) for voices in others if name in voices]
+            if known:
+                found[name] = similarity(np.array(voice, np.float32), mean_voice(known))
+        return found
+
+    def recording_of(self, utterance: Utterance) -> Path | None:
+        """The real recording of the same text, unless it is this one."""
+        found = partners([utterance], self.real).get(0)
+        return found.path if found and found.path != utterance.path else None
+
+
+def compare(condition: str, utterance: Utterance, context: Context) -> Result:
+    """All numbers of one measured utterance."""
+    measured = context.measured[utterance.path]
+    spans = [Span(start, end) for start, end in measured.speech]
+    pauses = find_pauses(spans)
+    parts = {
+        **_word_parts(utterance.text, measured, context.language),
+        **_timing_parts(utterance.text or measured.heard or "", spans, pauses, context.language),
+        **{name: (value, 1.0) for name, value in context.voice_likeness(utterance).items()},
+        **{name: (value, 1.0) for name, value in measured.prosody.items() if value is not None},
+    }
+    for name, key in (("dnsmos", "overall"), ("dnsmos_signal", "signal"), ("dnsmos_p808", "p808")):
+        if key in measured.quality:
+            parts[name] = (measured.quality[key], 1.0)
+    recording, expected = context.recording_of(utterance), None
+    if recording and spans and (reference := context.measured[recording].speech):
+        expected = reference[-1][1] - reference[0][0]
+        parts["duration_ratio"] = (spans[-1].end - spans[0].start, expected)
+        with suppress(ValueError):  # a click that passed for speech
+            distance = mel_cepstral_distance(load(utterance.path, RATE), load(recording, RATE))
+            parts["mel_cepstral_distance"] = (distance, 1.0)
+    found = faults(utterance.path, measured, text=utterance.text, expected_seconds=expected,
+                   language=context.language)  # fmt: skip
+    parts["faults"] = (float(bool(found)), 1.0)
+    return Result(
+        condition=condition,
+        id=utterance.id,
+        group=utterance.group,
+        text=utterance.text,
+        seed=utterance.seed,
+        path=str(utterance.path),
+        seconds=measured.seconds,
+        heard=measured.heard,
+        pauses=[[pause.start, pause.end] for pause in pauses],
+        faults=found,
+        parts={name: [float(top), float(of)] for name, (top, of) in sorted(parts.items())},
+    )
+
+
+def _word_parts(
+    text: str | None, measured: Measured, language: str
+) -> dict[str, tuple[float, float]]:
+    if text is None or measured.heard is None:
+        return {}
+    found = {
+        "wer": word_errors(text, measured.heard, language=language),
+        "fluent_wer": word_errors(text, measured.heard, language=language, fluent=True),
+        "cer": character_errors(text, measured.heard, language=language),
+    }
+    return {name: (errors.n_errors, errors.n_units) for name, errors in found.items()}
+
+
+def _timing_parts(
+    text: str, spans: Sequence[Span], pauses: Sequence[Span], language: str
+) -> dict[str, tuple[float, float]]:
+    if not spans:
+        return {}
+    seconds = spans[-1].end - spans[0].start
+    speaking = seconds - sum(pause.duration for pause in pauses)
+    n_too_long = sum(pause.duration > TOO_LONG_PAUSE for pause in pauses)
+    found = {
+        "pauses_per_minute": (len(pauses), seconds / 60),
+        "too_long_pauses_per_minute": (n_too_long, seconds / 60),
+        "pause_seconds": (sum(pause.duration for pause in pauses), len(pauses)),
+        "phonation_ratio": (speaking, seconds),
+    }
+    if text:
+        found["fillers_per_minute"] = (count_fillers(text, language), seconds / 60)
+        found["syllables_per_second"] = (count_syllables(text, language), speaking)
+    return found

@@ -1,0 +1,226 @@
+"""What is measured of one utterance by itself, and kept, so that nothing is done twice.
+
+Each result is appended to a file as soon as it is there, under the hash of the sound and of the
+settings it was measured with. A run that was killed goes on after the last whole line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import soundfile
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from ttscommon.audio import load
+from ttscommon.errors import UserError
+from ttscommon.progress import clock, read_records
+from ttscommon.prosody import measure_prosody
+from ttscommon.quality import measure_quality
+from ttscommon.segment import Span, speech_spans
+from ttscommon.transcribe import Transcriber
+from ttscommon.verdicts import judge
+from ttscommon.voices import SpeakerEncoder, load_ge2e, load_xvector, speech_only
+
+log = logging.getLogger(__name__)
+
+RATE = 16_000
+VERSION = 1  # of what is measured; raise it when a number changes its meaning
+PATIENCE = 5.0  # seconds between two lines of progress
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What to measure with. What is None or False isn't measured; `absent` says why.
+
+    Attributes:
+        transcriber_name: stands for the transcriber in the file of results
+        encoders: speaker encoders by the name of their metric
+        absent: {metric: reason} of what can't be measured here
+    """
+
+    language: str = "en"
+    transcriber: Transcriber | None = None
+    transcriber_name: str = ""
+    encoders: Mapping[str, SpeakerEncoder] = field(default_factory=dict)
+    has_quality: bool = True
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Changes with anything that changes a result."""
+        parts = [VERSION, self.language, self.transcriber_name, *sorted(self.encoders)]
+        return hashlib.sha256(repr([*parts, self.has_quality]).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One utterance's results, as they are kept.
+
+    Attributes:
+        sample_rate: of the file; everything is measured at 16 kHz
+        speech: (start, end) of the stretches of speech, in seconds
+        heard: what the recogniser understood
+        prosody: see `ttscommon.prosody.Prosody`
+        quality: see `ttscommon.quality.Quality`
+        voices: an embedding from each encoder; none where hardly anybody speaks
+        trouble: why nothing could be measured
+    """
+
+    sample_rate: int = 0
+    seconds: float = 0.0
+    speech: Sequence[Sequence[float]] = ()
+    heard: str | None = None
+    prosody: Mapping[str, float | None] = field(default_factory=dict)
+    quality: Mapping[str, float] = field(default_factory=dict)
+    voices: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    trouble: str | None = None
+
+
+def choose_instruments(
+    transcriber: Transcriber | None,
+    *,
+    transcriber_name: str = "",
+    language: str = "en",
+    second_encoder: Path | None = None,
+) -> Instruments:
+    """All that can be measured here; each missing library or model is one reason in `absent`.
+
+    Raises:
+        UserError: if the second encoder was asked for and can't be read
+    """
+    absent, encoders = {}, {}
+    try:
+        encoders["similarity"] = load_ge2e()
+    except UserError as error:
+        absent["similarity"] = str(error)
+    if second_encoder is None:
+        absent["similarity_wavlm"] = "no second speaker encoder was given (--speaker-encoder)"
+    else:
+        encoders["similarity_wavlm"] = load_xvector(second_encoder)
+    try:
+        measure_quality(np.full(RATE, 0.1, np.float32))
+    except UserError as error:
+        absent["dnsmos"] = str(error)
+    if transcriber is None:
+        absent["wer"] = "no recogniser was given (--whisper-model)"
+    return Instruments(
+        language=language,
+        transcriber=transcriber,
+        transcriber_name=transcriber_name,
+        encoders=encoders,
+        has_quality="dnsmos" not in absent,
+        absent=absent,
+    )
+
+
+def measure(path: Path, instruments: Instruments) -> Measured:
+    """Everything of one file; one that can't be read has only `trouble`."""
+    try:
+        audio = load(path, RATE)
+        rate = int(soundfile.info(str(path)).samplerate)
+    except UserError as error:
+        return Measured(trouble=str(error.what))
+    spans = speech_spans(audio, RATE)
+    heard = None
+    if instruments.transcriber is not None:
+        # A recogniser makes up words for silence.
+        heard = instruments.transcriber.text(audio, RATE, instruments.language) if spans else ""
+    quality = asdict(measure_quality(audio)) if instruments.has_quality else {}
+    return Measured(
+        sample_rate=rate,
+        seconds=len(audio) / RATE,
+        speech=[[round(span.start, 4), round(span.end, 4)] for span in spans],
+        heard=heard,
+        prosody=asdict(measure_prosody(audio)),
+        quality=quality,
+        voices=_voices(audio, spans, instruments.encoders),
+    )
+
+
+def measure_all(
+    paths: Sequence[Path], instruments: Instruments, *, cache: Path | None, n_processes: int = 1
+) -> dict[Path, Measured]:
+    """`measure` of every file, with a line of progress now and then.
+
+    Args:
+        cache: the file of results, read first and appended to; None keeps nothing
+    """
+    keys = {path: f"{_content(path)}-{instruments.key}" for path in dict.fromkeys(paths)}
+    known = _read(cache) if cache else {}
+    found = {path: known[key] for path, key in keys.items() if key in known}
+    todo = [path for path in keys if path not in found]
+    if found:
+        log.info("%d of %d files were measured before", len(found), len(keys))
+    began = told = time.monotonic()
+    seconds = 0.0
+    for number, (path, measured) in enumerate(_results(todo, instruments, n_processes), 1):
+        found[path] = measured
+        if cache and measured.trouble is None:
+            _append(cache, keys[path], measured)
+        seconds, now = seconds + measured.seconds, time.monotonic()
+        if now - told >= PATIENCE or number == len(todo):
+            eta = clock((now - began) / number * (len(todo) - number))
+            speed = seconds / max(now - began, 1e-9)
+            log.info("measured %d/%d  %.1f x real time  eta %s", number, len(todo), speed, eta)
+            told = now
+    return found
+
+
+def faults(path: Path, measured: Measured, **given: Any) -> list[str]:
+    """The verdicts on a measured file, as "name: reason"."""
+    if measured.trouble is not None:
+        return []
+    speech = [Span(start, end) for start, end in measured.speech]
+    found = judge(load(path, RATE), RATE, speech=speech, heard=measured.heard, **given)
+    return [f"{verdict.name}: {verdict.reason}" for verdict in found]
+
+
+def _voices(
+    audio: NDArray[np.float32], spans: Sequence[Any], encoders: Mapping[str, SpeakerEncoder]
+) -> dict[str, list[float]]:
+    try:
+        speech = speech_only(audio, RATE, spans)
+    except ValueError:  # hardly anybody speaks
+        return {}
+    return {name: encoder.embed(speech).round(5).tolist() for name, encoder in encoders.items()}
+
+
+def _results(
+    todo: Sequence[Path], instruments: Instruments, n_processes: int
+) -> Iterator[tuple[Path, Measured]]:
+    with Parallel(n_jobs=n_processes, return_as="generator_unordered") as parallel:
+        calls = parallel(delayed(_measure_named)(path, instruments) for path in todo)
+        yield from cast("Iterator[tuple[Path, Measured]]", calls)
+
+
+def _measure_named(path: Path, instruments: Instruments) -> tuple[Path, Measured]:
+    return path, measure(path, instruments)
+
+
+def _content(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:24]
+
+
+def _read(cache: Path) -> dict[str, Measured]:
+    records = [record for record in read_records(cache) if isinstance(record, dict)]
+    return {r["key"]: Measured(**r["measured"]) for r in records if {"key", "measured"} <= set(r)}
+
+
+def _append(cache: Path, key: str, measured: Measured) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps({"key": key, "measured": asdict(measured)}, ensure_ascii=False) + "\n"
+    with cache.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":  # the last line was cut short by a kill
+                line = "\n" + line
+        file.write(line.encode())
