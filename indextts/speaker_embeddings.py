@@ -15,6 +15,7 @@ from indextts.gpt.model import UnifiedVoice
 from indextts.s2mel.model import S2Mel
 from indextts.s2mel.speaker import SpeakerFeatures
 from indextts.tensors import read_tensors
+from ttscommon.audio import AUDIO_SUFFIXES
 from ttscommon.errors import UserError
 from ttscommon.files import atomic
 
@@ -103,10 +104,21 @@ def read_voice(source: SpeakerEmbeddings) -> Voice:
         path = Path(source)
         if not path.is_file():
             raise UserError("no stored speaker here", where=path, fix=MADE_BY)
-        return from_tensors(read_tensors(path, mmap=False), where=path)
+        return from_tensors(_stored_tensors(path), where=path)
     raise UserError(
         f"a {type(source).__name__} is no stored speaker", fix="give a file, or what it holds"
     )
+
+
+def _stored_tensors(path: Path) -> dict[str, Tensor]:
+    if path.suffix.lower() in AUDIO_SUFFIXES:
+        raise UserError(
+            "this is a recording, not a stored speaker", where=path, fix="--reference-audio"
+        )
+    try:
+        return read_tensors(path, mmap=False)
+    except UserError as error:  # its advice is for weights that can be fetched
+        raise UserError(f"no stored speaker: {error.what}", where=path, fix=MADE_BY) from error
 
 
 def from_tensors(tensors: Mapping[str, Tensor], *, where: Path | None = None) -> Voice:

@@ -79,8 +79,19 @@ def test_files_that_are_no_voice_are_refused(tmp_path):
     (tmp_path / "text.pt").write_text("no tensors", encoding="utf-8")
     with pytest.raises(UserError, match=r"text\.pt"):
         read_voice(tmp_path / "text.pt")
+    (tmp_path / "me.wav").write_bytes(b"RIFF")
+    with pytest.raises(UserError, match=r"this is a recording.*Fix: --reference-audio"):
+        read_voice(tmp_path / "me.wav")
     with pytest.raises(UserError, match="a int is no stored speaker"):
         read_voice(3)  # type: ignore[arg-type]
+
+
+def test_a_damaged_stored_speaker_is_to_be_made_again(voice, tmp_path):
+    path = tmp_path / "me.pt"
+    SpeakerEmbeddingStore().save_embeddings(voice, path)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(UserError, match=r"no stored speaker: truncated.*Fix: .*--save-speaker"):
+        read_voice(path)
 
 
 def test_a_voice_of_another_model_is_refused(voice, networks):
