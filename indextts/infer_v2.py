@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from indextts.frontend.text import PAUSE
 from indextts.gpt.decoding import require_room
 from indextts.gpt.fixed import FixedVoice
 from indextts.inference import Models, Synthesizer, said
-from indextts.loading import Amp, FlowDtype, LanguageModel, load_language_model
+from indextts.loading import Amp, FlowDtype, LanguageModel, load_language_model, within_memory
 from indextts.lora import Adapter
 from indextts.references import ReferenceReader
 from indextts.speaker_embeddings import SpeakerEmbeddings, Voice, read_voice, require_fit
@@ -71,6 +72,7 @@ class IndexTTS2:
         UserError: for anything missing, broken or of another version
     """
 
+    @within_memory("while the model was loaded")
     def __init__(
         self,
         cfg_path: Path | str | None = None,
@@ -188,7 +190,7 @@ class IndexTTS2:
             options: arguments of `request`; each segment is made when it is asked for
         """
         request = self.request(spk_audio_prompt, text, **{"batch_size": 1, **options})
-        return (piece.samples for piece in self.synthesizer.stream(request, progress))
+        return (piece.samples for piece in self._pieces(request, progress))
 
     def speak(self, request: Request, progress: Progress | None = None) -> Speech:
         """Speak a request; without `progress` a line in the log tells of each segment.
@@ -196,14 +198,10 @@ class IndexTTS2:
         Raises:
             UserError: if the GPU's memory doesn't suffice
         """
-        try:
+        with _speaking(request):
             return self.synthesizer.synthesize(request, progress or _log_segment)
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f"out of GPU memory with {request.speech.batch_size} segments at once",
-                fix="--batch-size 1 --amp fp16 --flow-dtype bf16 --offload",
-            ) from error
 
+    @within_memory("while the voice or mood was read")
     def request(
         self,
         spk_audio_prompt: Path | str | None = None,
@@ -272,6 +270,7 @@ class IndexTTS2:
             reading=self.synthesizer.seconds["reference"] - began,
         )
 
+    @within_memory("while the voice was read")
     def voice(self, path: Path | str) -> Voice:
         """The voice of a recording, to be stored or spoken with.
 
@@ -349,13 +348,21 @@ class IndexTTS2:
             raise no_mood_model(self.folder)
         return EmotionReader.from_folder(self.folder.qwen_emotion, self.device)
 
+    def _pieces(self, request: Request, progress: Progress | None) -> Iterator[Piece]:
+        with _speaking(request):
+            yield from self.synthesizer.stream(request, progress)
+
     def _streamed(self, request: Request, progress: Progress | None) -> Iterator[Tensor]:
         """As the original streams, the silence after the last segment included."""
-        for piece in self.synthesizer.stream(request, progress or _log_segment):
+        for piece in self._pieces(request, progress or _log_segment):
             yield torch.from_numpy(piece.samples).float()[None]
         rate = self.synthesizer.sample_rate
         gap = silence(request.speech.interval_silence / 1000, rate)
         yield torch.from_numpy(gap).float()[None]
+
+
+def _speaking(request: Request) -> AbstractContextManager[None]:
+    return within_memory(f"while speaking, batch_size {request.speech.batch_size}")
 
 
 def require_wav(path: Path) -> None:

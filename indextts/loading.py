@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +17,7 @@ from indextts.gpt.model import UnifiedVoice
 from indextts.lora import Adapter, merge_adapter
 from ttscommon.errors import UserError
 
+LESS = "--batch-size 1 --amp fp16 --flow-dtype bf16 --offload, or a stored speaker"
 log = logging.getLogger(__name__)
 
 Amp = Literal["no", "bf16", "fp16"]
@@ -87,6 +90,22 @@ def flow_dtype(name: str) -> torch.dtype | None:
     if name not in ("fp32", "bf16"):
         raise UserError(f"flow_dtype is '{name}'", fix="use fp32 or bf16")
     return torch.bfloat16 if name == "bf16" else None
+
+
+@contextmanager
+def within_memory(doing: str) -> Iterator[None]:
+    """Tell of a GPU that is too small in one line.
+
+    Args:
+        doing: what went on, for the message
+
+    Raises:
+        UserError: if the memory doesn't suffice for the block
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"out of GPU memory {doing}", fix=LESS) from error
 
 
 def is_small(device: torch.device) -> bool:

@@ -166,12 +166,33 @@ def test_a_text_of_20000_characters_is_spoken_in_segments(tts, reference):
     assert speech.duration > 0.2 * (request.n_segments - 1)
 
 
-def test_too_little_gpu_memory_is_one_line(tts, reference):
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
+def full(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
 
-    with pytest.raises(UserError, match="out of GPU memory with 4 segments at once"):
-        tts.speak(tts.request(reference, TEXT, max_mel_tokens=2, **QUICK), full)
+
+def test_too_little_gpu_memory_for_speaking_is_one_line(tts, reference):
+    options = {**QUICK, "max_mel_tokens": 2}
+    with pytest.raises(UserError, match="out of GPU memory while speaking, batch_size 4"):
+        tts.speak(tts.request(reference, TEXT, **options), full)
+    with pytest.raises(UserError, match="out of GPU memory while speaking, batch_size 4"):
+        list(tts.infer(reference, TEXT, stream_return=True, progress=full, **options))
+    with pytest.raises(UserError, match="out of GPU memory while speaking, batch_size 1"):
+        list(tts.infer_stream(reference, TEXT, progress=full, **options))
+
+
+def test_too_little_gpu_memory_for_reading_or_loading_is_one_line(
+    tts, miniature, reference, tmp_path, monkeypatch
+):
+    tts.voice(reference)
+    path = shutil.copy(reference, tmp_path / "another.wav")
+    monkeypatch.setattr(tts.references.models, "features", full)
+    with pytest.raises(UserError, match="out of GPU memory while the voice or mood was read"):
+        tts.request(path, TEXT)
+    with pytest.raises(UserError, match="out of GPU memory while the voice was read"):
+        tts.voice(path)
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", full)
+    with pytest.raises(UserError, match="out of GPU memory while the model was loaded"):
+        IndexTTS2(model_dir=miniature, device="cpu")
 
 
 def test_speech_that_reaches_the_limit_is_reported(tts, reference, caplog):
