@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchaudio.functional import resample
+from torchaudio.transforms import Resample
 
 from indextts.frontend.fbank import SAMPLE_RATE, centred_fbank
 from indextts.frontend.mel import mel_spectrogram
@@ -15,8 +15,11 @@ from indextts.s2mel.speaker import SpeakerFeatures
 
 
 def to_16k(audio: Tensor, sample_rate: int) -> Tensor:
-    """Resample (B, S) by windowed sinc, as the original does for speaker encoder and w2v-bert."""
-    return resample(audio, sample_rate, SAMPLE_RATE)
+    """Resample (B, S) by windowed sinc, as the original does for speaker encoder and w2v-bert.
+
+    By torchaudio's transform: its function rounds the kernel elsewhere, 2e-5 apart for loud noise.
+    """
+    return Resample(sample_rate, SAMPLE_RATE).to(audio.device)(audio)
 
 
 @torch.no_grad()

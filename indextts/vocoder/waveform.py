@@ -1,8 +1,6 @@
-"""From vocoded segments to the samples that are written."""
+"""From vocoded sound to the samples that are written."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +19,3 @@ def silence(seconds: float, sample_rate: int) -> NDArray[np.int16]:
     """No sound; less than none is none."""
     n_samples = int(sample_rate * seconds + 1e-6)  # lest rounding of the product takes one away
     return np.zeros(max(0, n_samples), dtype=np.int16)
-
-
-def join(segments: Sequence[NDArray[np.int16]], gap: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Segments (S,) in a row with the gap between them, and none at the end."""
-    pieces = [piece for segment in segments for piece in (gap, segment)]
-    return np.concatenate(pieces[1:]) if pieces else np.zeros(0, dtype=np.int16)
