@@ -7,8 +7,13 @@ const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 const items = $$(".item");
 let current = 0;
 
+function hush(but) {
+  for (const other of $$("audio")) if (other !== but) other.pause();
+}
+
+// The event comes late: by then another clip may have been started.
 document.addEventListener("play", (event) => {
-  for (const other of $$("audio")) if (other !== event.target) other.pause();
+  if (!event.target.paused) hush(event.target);
 }, true);
 
 for (const clip of $$(".clip")) {
@@ -60,6 +65,7 @@ function restart(player) {
 
 // A pause that comes before the sound has begun is no error.
 function begin(player) {
+  hush(player);
   player.play().catch(() => {});
 }
 
@@ -75,12 +81,8 @@ function show(name) {
     if (button.dataset.view === name) button.setAttribute("aria-current", "page");
     else button.removeAttribute("aria-current");
   }
-  silence();
+  hush();
   if (isTest) openTest(name);
-}
-
-function silence() {
-  for (const player of $$("audio")) player.pause();
 }
 
 for (const button of $$("[data-view]")) button.addEventListener("click", () => show(button.dataset.view));
@@ -165,7 +167,7 @@ function trial() {
   const { item: id, a, b, x } = run.trials[run.index];
   const item = data.items.find((other) => other.id === id);
   screen("trial");
-  silence();
+  hush();
   $("progress").max = run.trials.length;
   $("progress").value = run.index;
   $(".place").textContent = `${run.index + 1} of ${run.trials.length}`;
@@ -241,7 +243,7 @@ function answers() {
 }
 
 function finish() {
-  silence();
+  hush();
   screen("end");
   const given = answers();
   $(".thanks").textContent = `${given.answers.length} answer${given.answers.length === 1 ? "" : "s"}. Thank you, ${given.listener}.`;

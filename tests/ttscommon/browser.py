@@ -23,7 +23,11 @@ SWITCHES = [
     "--mute-audio",
 ]
 SWITCHES += ["--autoplay-policy=no-user-gesture-required", "--no-first-run", "--disable-sync"]
-SWITCHES += ["--disable-background-networking", "--disable-component-update"]
+SWITCHES += [
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 PATIENCE = 30.0  # seconds
 CODES = {" ": "Space", "Backspace": "Backspace", "ArrowDown": "ArrowDown", "ArrowUp": "ArrowUp"}
 

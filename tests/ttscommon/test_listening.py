@@ -227,6 +227,12 @@ CLICK_IN_THE_MIDDLE = """(() => {
 })()"""
 
 
+def test_of_keys_struck_at_once_the_last_one_plays(opened):
+    opened.value("'123'.split('').forEach(key => listenKey(key))")
+    opened.wait("document.querySelector('#clip-0-2').currentTime > 0.1")
+    assert opened.value(PLAYING) in (["clip-0-2"], [])  # it may have ended
+
+
 def test_a_click_on_a_picture_plays_from_there(opened):
     opened.value(CLICK_IN_THE_MIDDLE)
     opened.wait("document.querySelector('#clip-0-0').currentTime >= 0.3")
