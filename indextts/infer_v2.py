@@ -236,23 +236,13 @@ class IndexTTS2:
         Raises:
             UserError: for a wrong value, an unknown argument, a text or file of no use
         """
-        wishes = checked(
-            text or "",
-            settings,
-            arguments=sorted(ARGUMENTS),
-            emo_alpha=emo_alpha,
-            emo_vector=emo_vector,
-            use_random=use_random,
-            seed=seed,
-            more_segment_before=more_segment_before,
-        )
+        wishes = checked(text or "", settings, arguments=sorted(ARGUMENTS), emo_alpha=emo_alpha,
+                         emo_vector=emo_vector, use_random=use_random, seed=seed,
+                         more_segment_before=more_segment_before)  # fmt: skip
         require_room(self.synthesizer.models.gpt.config, wishes.decoding)
         if use_emo_text and self._emotion_reader is None:
-            self._emotion_reader = self._load_emotion_reader()
+            self._load_emotion_reader()
         items = self.synthesizer.plan(text, wishes.speech, quick_tokens=more_segment_before)
-        if seed is None:
-            seed = secrets.randbits(31)
-            log.info("seed %d", seed)
         began = self.synthesizer.seconds["reference"]
         with self.synthesizer.timed("reference"):
             voice = self._voice(spk_audio_prompt, speaker_embeddings)
@@ -263,7 +253,7 @@ class IndexTTS2:
         return Request(
             items=items,
             voice=voice,
-            seed=seed,
+            seed=_drawn() if seed is None else seed,
             mood=mood,
             decoding=wishes.decoding,
             speech=wishes.speech,
@@ -341,12 +331,12 @@ class IndexTTS2:
             device=self.device,
         )
 
-    def _load_emotion_reader(self) -> EmotionReader:
+    def _load_emotion_reader(self) -> None:
         if not self._use_qwen_emo:
             raise UserError("use_qwen_emo is off, so no mood is read from text")
         if self.folder.qwen_emotion is None:
             raise no_mood_model(self.folder)
-        return EmotionReader.from_folder(self.folder.qwen_emotion, self.device)
+        self._emotion_reader = EmotionReader.from_folder(self.folder.qwen_emotion, self.device)
 
     def _pieces(self, request: Request, progress: Progress | None) -> Iterator[Piece]:
         with _speaking(request):
@@ -359,6 +349,12 @@ class IndexTTS2:
         rate = self.synthesizer.sample_rate
         gap = silence(request.speech.interval_silence / 1000, rate)
         yield torch.from_numpy(gap).float()[None]
+
+
+def _drawn() -> int:
+    seed = secrets.randbits(31)
+    log.info("seed %d", seed)
+    return seed
 
 
 def _speaking(request: Request) -> AbstractContextManager[None]:

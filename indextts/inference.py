@@ -204,7 +204,13 @@ class Synthesizer:
         seeds = [seed_for(request.seed, "codes", first + i) for i in range(len(segments))]
         with self.timed("codes"):
             prefix = gpt.prefix(told.speaker, told.emotion, [s.ids for s in segments])
-            written = generate(self._writer, prefix, request.decoding, seeds)
+            written = generate(
+                self._writer,
+                prefix,
+                request.decoding,
+                seeds,
+                lambda row, n: log.info("segment %d written after %d steps", first + row + 1, n),
+            )
         with self.timed("latents"):
             rows = [one.codes for one in written]
             codes = pad_sequence(rows, batch_first=True, padding_value=gpt.config.stop_mel_token)

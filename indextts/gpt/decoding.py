@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from ttscommon.errors import UserError
 # The original hands its generator ids of 1 in place of the prefix, so its penalty sees code 1.
 PENALISED_FROM_THE_START = 1
 CLOSED = -1e9  # score of beams that don't exist yet
+OnEnd = Callable[[int, int], None]  # row of the prefix, steps that were taken
 
 
 class State(Protocol):
@@ -58,20 +59,29 @@ class Written:
 
 
 def generate(
-    model: Writer, prefix: Prefix, config: DecodingConfig, seeds: Sequence[int]
+    model: Writer,
+    prefix: Prefix,
+    config: DecodingConfig,
+    seeds: Sequence[int],
+    on_end: OnEnd | None = None,
 ) -> list[Written]:
     """Write the codes of every row of a prefix.
 
     Args:
         seeds: one per row; a row draws the same codes in whatever batch it stands. Without
             sampling they change nothing.
+        on_end: told of every row that ends by itself, as soon as it does
     """
     if len(seeds) != len(prefix.mask):
         raise ValueError(f"{len(seeds)} seeds for {len(prefix.mask)} rows")
     require_room(model.config, config)
     if config.num_beams > 1:
-        return _search(model, prefix, config, seeds)
-    return _follow(model, prefix, config, seeds)
+        return _search(model, prefix, config, seeds, on_end or _ignore)
+    return _follow(model, prefix, config, seeds, on_end or _ignore)
+
+
+def _ignore(_row: int, _n_steps: int) -> None:
+    pass
 
 
 def require_room(model: GptConfig, config: DecodingConfig) -> None:
@@ -118,7 +128,7 @@ def _chances(seeds: Sequence[int], n_steps: int, n_draws: int, device: torch.dev
 
 @torch.no_grad()
 def _follow(
-    model: Writer, prefix: Prefix, config: DecodingConfig, seeds: Sequence[int]
+    model: Writer, prefix: Prefix, config: DecodingConfig, seeds: Sequence[int], on_end: OnEnd
 ) -> list[Written]:
     """One path per row; a row that has stopped leaves the batch."""
     stop, device = model.config.stop_mel_token, prefix.mask.device
@@ -141,6 +151,8 @@ def _follow(
         all_go_on, has_numbers = torch.stack([going_on.all(), is_sound]).tolist()
         _require_numbers(has_numbers)
         if not all_go_on:
+            for row in rows[~going_on].tolist():
+                on_end(row, step)
             rows, chosen, used = rows[going_on], chosen[going_on], used[going_on]
             state.select(going_on.nonzero()[:, 0])
         if not len(rows) or step + 1 == n_steps:
@@ -275,7 +287,7 @@ class _Beams:
 
 @torch.no_grad()
 def _search(
-    model: Writer, prefix: Prefix, config: DecodingConfig, seeds: Sequence[int]
+    model: Writer, prefix: Prefix, config: DecodingConfig, seeds: Sequence[int], on_end: OnEnd
 ) -> list[Written]:
     """Beam search, or beam sampling; an utterance that is done leaves the batch."""
     device, n_beams, n_steps = prefix.mask.device, config.num_beams, config.max_mel_tokens
@@ -288,7 +300,10 @@ def _search(
     logits = logits[first]
     for step in range(n_steps):
         found = beams.candidates(logits, chances[:, step] if config.do_sample else chances)
+        before = beams.open
         sources, codes = beams.advance(*found, step)
+        for row in {each.row for each in before} - {each.row for each in beams.open}:
+            on_end(row, step)
         if not beams.open or step + 1 == n_steps:
             break
         rows = torch.tensor(sources, device=device)

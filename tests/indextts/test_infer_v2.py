@@ -138,6 +138,21 @@ def test_streaming_as_in_the_original_ends_with_silence(tts, stored):
     assert streamed[0].abs().max() > 300  # in 16-bit scale
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_every_segment_is_told_of_before_the_batch_it_is_in_is_spoken(tts, stored, beams, caplog):
+    caplog.set_level(logging.INFO)
+    options = {**SEGMENTS, "num_beams": beams, "seed": 1, "speaker_embeddings": stored}
+    request = tts.request(None, LONG, **options, batch_size=8)
+    tts.speak(request, lambda n_done, *_: logging.getLogger().info("spoken %d", n_done))
+    told = [text for text in caplog.messages if text.startswith(("segment", "spoken"))]
+    n = request.n_segments
+    assert n >= 3
+    assert sorted(" ".join(text.split()[:3]) for text in told[:n]) == [
+        f"segment {number} written" for number in range(1, n + 1)
+    ]
+    assert told[n:] == [f"spoken {number}" for number in range(1, n + 1)]
+
+
 def test_pauses_are_of_the_length_asked_for(tts, stored):
     options = {"speaker_embeddings": stored}
     speech = tts.speak(tts.request(None, "Yes. [pause:1.25] No.", seed=1, **QUICK, **options))
