@@ -18,10 +18,13 @@ Module = TypeVar("Module", bound=nn.Module)
 ZIP, PICKLE, LFS_POINTER = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 AGAIN = "delete it and fetch it again"
 MOST_NAMES = 3  # of each kind in a complaint
-BROKEN = (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError)
+BROKEN = (
+    *(RuntimeError, EOFError, OSError, ValueError),
+    *(KeyError, IndexError, AttributeError, TypeError),
+)
 
 
-def read_tensors(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
+def read_tensors(path: Path, *, mmap: bool = True, fix: str = AGAIN) -> dict[str, Tensor]:
     """All tensors of a safetensors or torch file, by name, on the CPU.
 
     Nothing but tensors and plain values is ever unpickled. Names of nested dictionaries are joined
@@ -29,6 +32,7 @@ def read_tensors(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
 
     Args:
         mmap: leave the numbers in the file until they are used
+        fix: what to do about a file that is truncated
 
     Raises:
         UserError: if the file is missing, truncated, or no such file
@@ -41,13 +45,13 @@ def read_tensors(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
         raise UserError("a git-lfs pointer instead of the file", where=path, fix="git lfs pull")
     if start.startswith((ZIP, PICKLE)):
         # What torch wrote before version 1.6 isn't laid out to be mapped.
-        data = _read_torch(path, mmap=mmap and start.startswith(ZIP))
+        data = _read_torch(path, mmap=mmap and start.startswith(ZIP), fix=fix)
         return dict(_flattened(data, ""))
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, *BROKEN) as error:
-        raise UserError("truncated, or no file of weights", where=path, fix=AGAIN) from error
+        raise UserError("truncated, or no file of weights", where=path, fix=fix) from error
 
 
 def build(
@@ -120,17 +124,17 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return found or dict(tensors)
 
 
-def _read_torch(path: Path, *, mmap: bool) -> Any:
+def _read_torch(path: Path, *, mmap: bool, fix: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
             what = "holds Python objects besides tensors, which could run code; not read"
-            fix = "take the official file, or save it again with tensors only"
-            raise UserError(what, where=path, fix=fix) from error
-        raise UserError("truncated, or no file of weights", where=path, fix=AGAIN) from error
+            safe = "take the official file, or save it again with tensors only"
+            raise UserError(what, where=path, fix=safe) from error
+        raise UserError("truncated, or no file of weights", where=path, fix=fix) from error
     except BROKEN as error:
-        raise UserError("truncated, or no file of weights", where=path, fix=AGAIN) from error
+        raise UserError("truncated, or no file of weights", where=path, fix=fix) from error
 
 
 def _flattened(data: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from indextts.tensors import build, read_tensors
+from indextts.tensors import AGAIN, build, read_tensors
 from ttscommon.config import read_mapping
 from ttscommon.errors import UserError
 
@@ -64,8 +65,11 @@ class W2vBert:
         for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
             if not (folder / name).is_file():
                 raise UserError(f"no {name} of w2v-bert 2.0", where=folder)
-        settings = read_mapping(folder / "config.json")
-        config = Wav2Vec2BertConfig.from_dict(settings)
+        config = Wav2Vec2BertConfig.from_dict(_settings(folder / "config.json"))
+        # Before the weights, so that a broken file is told at once.
+        extractor = SeamlessM4TFeatureExtractor.from_dict(
+            _settings(folder / "preprocessor_config.json")
+        )
         _require_fit(config, n_layers, folder)
         config.num_hidden_layers = n_layers
         config.mask_time_prob = config.mask_feature_prob = 0.0  # of training; no vector for masks
@@ -80,7 +84,7 @@ class W2vBert:
             lambda: Wav2Vec2BertModel(config), tensors, where=where, dtype=dtype, device=device
         )
         mean, var = _statistics(stats_path, config.hidden_size)
-        return cls(model, SeamlessM4TFeatureExtractor.from_pretrained(folder), mean, var)
+        return cls(model, extractor, mean, var)
 
     @torch.no_grad()
     def __call__(self, audio: Tensor) -> Tensor:
@@ -101,6 +105,13 @@ class W2vBert:
         mask = inputs["attention_mask"].to(self.model.device)
         hidden = self.model(features, attention_mask=mask).last_hidden_state.float()
         return (hidden - self.mean) / self.std
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        return read_mapping(path)
+    except UserError as error:
+        raise UserError(error.what, where=path, fix=AGAIN) from error
 
 
 def _require_fit(config, n_layers: int, folder: Path) -> None:

@@ -1,6 +1,8 @@
 """Features of w2v-bert must be those of the whole model's 17th layer."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,3 +97,14 @@ def test_a_folder_that_does_not_fit_is_refused(folder, tmp_path):
     torch.save({"mean": torch.ones(3), "var": torch.ones(3)}, tmp_path / "stats.pt")
     with pytest.raises(UserError, match=r"expected mean and var of \[24\], found"):
         W2vBert.from_folder(folder.w2v_bert, tmp_path / "stats.pt")
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+@pytest.mark.parametrize("n_bytes", [0, 20])
+def test_a_cut_settings_file_is_told_before_the_weights_are_read(folder, tmp_path, name, n_bytes):
+    copy = Path(shutil.copytree(folder.w2v_bert, tmp_path / "w2v-bert"))
+    (copy / name).write_bytes((copy / name).read_bytes()[:n_bytes])
+    (copy / "model.safetensors").write_bytes(b"never read")
+    with pytest.raises(UserError, match=rf"cannot read.*{name}.*Fix: delete it") as caught:
+        W2vBert.from_folder(copy, folder.w2v_stat)
+    assert "\n" not in str(caught.value)

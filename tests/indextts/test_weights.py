@@ -175,6 +175,19 @@ def test_a_truncated_file_is_refused(tmp_path, gpt, name, share):
         load_gpt(tmp_path / name, TINY)
 
 
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.99])
+def test_no_truncated_file_of_a_checkpoint_is_read(tmp_path, miniature, share):
+    kinds = (".pth", ".pt", ".bin", ".safetensors")
+    paths = [path for path in sorted(miniature.rglob("*")) if path.suffix in kinds]
+    assert len(paths) == 9
+    for path in paths:
+        whole = path.read_bytes()
+        cut = tmp_path / path.name
+        cut.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(UserError, match=rf"truncated.*{path.name}.*Fix: record it again"):
+            read_tensors(cut, fix="record it again")
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
