@@ -100,20 +100,23 @@ class OfficialConfig:
         Raises:
             UserError: if the file is broken or incomplete, or describes another version
         """
-        data = read_mapping(path)
-        require_version(config_version(data), where=path)
+        restore = f"restore it: {FETCH}"
+        try:
+            data = read_mapping(path)
+            if data.get("version") or data.get("gpt_checkpoint"):  # a cut file isn't an old release
+                require_version(config_version(data), where=path)
+            return cls._of(data)
+        except UserError as error:
+            where, fix = error.where or path, error.fix or restore
+            raise UserError(error.what, where=where, fix=fix) from error
+
+    @classmethod
+    def _of(cls, data: Mapping[str, Any]) -> OfficialConfig:
         sections = {}
         for name in ("gpt", "semantic_codec", "s2mel"):
             if not isinstance(section := data.get(name), Mapping):
-                raise UserError(f"no section '{name}'", where=path, fix=f"restore it: {FETCH}")
+                raise UserError(f"incomplete: no section '{name}'")
             sections[name] = section
-        try:
-            return cls._of(data, sections)
-        except UserError as error:
-            raise UserError(error.what, where=error.where or path, fix=error.fix) from error
-
-    @classmethod
-    def _of(cls, data: Mapping[str, Any], sections: Mapping[str, Mapping]) -> OfficialConfig:
         gpt = GptConfig.from_official(sections["gpt"])
         codec = CodecConfig.from_official(sections["semantic_codec"])
         if codec.hidden_size != gpt.cond_input_dim:
@@ -125,11 +128,11 @@ class OfficialConfig:
         emo_num = data.get("emo_num")
         if not isinstance(emo_num, list) or not all(type(n) is int and n > 0 for n in emo_num):
             raise UserError(f"emo_num must be a list of row counts, got {emo_num}")
-        vocoder = data.get("vocoder", {}).get("type", "bigvgan")
+        vocoder = (data.get("vocoder") or {}).get("type", "bigvgan")
         if vocoder != "bigvgan":
             raise UserError(f"vocoder.type is {vocoder}, but only bigvgan is known")
         files = {key: str(data.get(key, name)) for key, name in FILES.items()}
-        files["bpe_model"] = str(data.get("dataset", {}).get("bpe_model", TOKENIZER))
+        files["bpe_model"] = str((data.get("dataset") or {}).get("bpe_model", TOKENIZER))
         return cls(
             version=VERSION,
             gpt=gpt,
@@ -180,20 +183,23 @@ class CheckpointFolder:
 
         Args:
             model_dir: default `checkpoints/`, or `checkpoints/indextts2/` if it has no config.yaml
-            cfg_path: another config.yaml than the folder's
+            cfg_path: another config.yaml than the folder's; without `model_dir` the folder is the
+                one it lies in, or the default if the language model isn't there
             aux_paths: where auxiliary models lie instead: w2v_bert, semantic_codec, campplus,
                 bigvgan; each may be the folder or the file
 
         Raises:
             UserError: with all that is missing, or for a checkpoint of another version
         """
-        config_path = Path(cfg_path) if cfg_path is not None else None
-        root = _root(model_dir, config_path)
-        config_path = config_path or root / CONFIG_FILE
+        root = _root(model_dir)
+        config_path = root / CONFIG_FILE if cfg_path is None else Path(cfg_path)
         if not config_path.is_file():
             raise UserError("no IndexTTS2 checkpoint here: config.yaml is missing",
                             where=config_path, fix=FETCH)  # fmt: skip
         config = OfficialConfig.read(config_path)
+        if cfg_path is not None and model_dir is None:
+            beside, gpt = config_path.parent, config.files["gpt_checkpoint"]
+            root = next((p for p in (beside, *PLACES) if (p / gpt).is_file()), beside)
         own = {key: root / name for key, name in config.files.items()}
         qwen = own.pop("qwen_emo_path")
         missing = [path for path in own.values() if not path.is_file()]
@@ -245,14 +251,12 @@ def require_version(version: str, *, where: Path) -> None:
     raise UserError(what, where=where, fix=f"put {VERSION} into a folder of its own: {FETCH}")
 
 
-def _root(model_dir: Path | str | None, config_path: Path | None) -> Path:
+def _root(model_dir: Path | str | None) -> Path:
     if model_dir is not None:
         root = Path(model_dir)
         if not root.is_dir():
             raise UserError("no such checkpoint folder", where=root, fix=FETCH)
         return root
-    if config_path is not None:
-        return config_path.parent
     return next((place for place in PLACES if (place / CONFIG_FILE).is_file()), PLACES[-1])
 
 

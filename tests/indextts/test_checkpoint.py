@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from indextts.checkpoint import AUXILIARIES, CheckpointFolder, OfficialConfig
+from indextts.checkpoint import AUXILIARIES, FILES, CheckpointFolder, OfficialConfig
 from indextts.config import GptConfig
 from indextts.s2mel.config import CodecConfig, S2MelConfig
 from tests.indextts.test_config import OFFICIAL
+from ttscommon.catalogue import INDEXTTS2
 from ttscommon.errors import UserError
 
 FETCH = "Fix: python tools/download_checkpoints.py indextts2"
@@ -81,6 +82,18 @@ def test_a_config_file_alone_names_the_folder(miniature):
     assert CheckpointFolder.open(cfg_path=miniature / "config.yaml").root == miniature
 
 
+@pytest.mark.parametrize("place", ["checkpoints", "checkpoints/indextts2"])
+def test_a_config_file_without_weights_beside_it_is_used_on_the_usual_folder(
+    copy, tmp_path, monkeypatch, place
+):
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    copy.rename(tmp_path / place)
+    mine = tmp_path / "mine.yaml"
+    (tmp_path / place / "config.yaml").rename(mine)
+    monkeypatch.chdir(tmp_path)
+    assert CheckpointFolder.open(cfg_path=mine).root == Path(place)
+
+
 def test_without_any_checkpoint_the_error_says_how_to_get_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"config.yaml is missing.*checkpoints/indextts2") as caught:
@@ -118,6 +131,35 @@ def test_a_config_that_cannot_be_served_is_refused(copy, change, complaint):
     with pytest.raises(UserError, match=complaint) as caught:
         CheckpointFolder.open(changed(copy, **change))
     assert str(copy) in str(caught.value)
+
+
+def test_a_config_that_is_cut_anywhere_is_told_with_what_to_do(copy):
+    path = copy / "config.yaml"
+    text = path.read_text(encoding="utf-8")
+    n_whole = text.index("emo_num:")
+    for n_characters in range(0, n_whole, 29):
+        path.write_text(text[:n_characters], encoding="utf-8")
+        with pytest.raises(UserError) as caught:
+            OfficialConfig.read(path)
+        assert str(caught.value).endswith(FETCH.removeprefix("Fix: "))
+        assert "1.x" not in str(caught.value)
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match="incomplete: no section 'gpt'"):
+        OfficialConfig.read(path)
+
+
+def test_what_is_downloaded_is_what_is_needed(copy):
+    for path in copy.iterdir():
+        if path.name != "config.yaml":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(UserError, match="missing: ") as caught:
+        CheckpointFolder.open(copy)
+    needed = set(caught.value.what.partition(": ")[2].split(", "))
+    published = {Path(s.folder, name).as_posix() for s in INDEXTTS2.sources for name in s.files}
+    assert published == needed | {"config.yaml", "qwen0.6bemo4-merge/*"}
+    assert FILES["qwen_emo_path"] == "qwen0.6bemo4-merge/"
+    auxiliary = {model.repository for model in AUXILIARIES.values()}
+    assert {source.repo for source in INDEXTTS2.sources[1:]} == auxiliary
 
 
 def test_a_version_that_is_not_stated_is_told_by_the_emotion_encoder(copy):
