@@ -25,13 +25,18 @@ def folder(miniature: Path, tmp_path: Path) -> Path:
 
 
 def wrong_in(folder: Path) -> dict[str, str]:
-    return {found.name: found.what for found in verify_folder(folder) if not found.is_right}
+    """Beside that it is a miniature."""
+    wrong = {found.name: found.what for found in verify_folder(folder) if not found.is_right}
+    wrong.pop("config.yaml", None)
+    return wrong
 
 
-def test_a_whole_folder_is_right_and_sizes_that_are_not_official_are_told(miniature: Path) -> None:
+def test_a_miniature_is_told_and_not_taken_for_the_official_release(miniature: Path) -> None:
     told = {found.name: found.what for found in verify_folder(miniature)}
     assert wrong_in(miniature) == {}
+    assert "this is the miniature" in told["config.yaml"]
     assert list(told) == [
+        "config.yaml",
         "gpt.pth",
         "s2mel.pth",
         "semantic_codec/model.safetensors",
@@ -41,6 +46,19 @@ def test_a_whole_folder_is_right_and_sizes_that_are_not_official_are_told(miniat
         "wav2vec2bert_stats.pt",
     ]
     assert "that fit config.yaml" in told["gpt.pth"]
+
+
+def test_shapes_that_are_not_official_are_wrong(folder: Path) -> None:
+    config = folder / "config.yaml"
+    stated = config.read_text(encoding="utf-8")
+    config.write_text(stated.replace("miniature: true", "miniature: false"), encoding="utf-8")
+    assert wrong_in(folder).keys() == {
+        "gpt.pth",
+        "s2mel.pth",
+        "semantic_codec/model.safetensors",
+        "campplus/campplus_cn_common.bin",
+        "bigvgan/bigvgan_generator.pt",
+    }
 
 
 def test_a_missing_tensor_is_named(folder: Path) -> None:
@@ -90,10 +108,11 @@ def test_the_download_tool_looks_into_every_file_without_a_network(
     folder.rename(tmp_path / "indextts2")
     words = ["indextts2", "--verify", "--output-dir", str(tmp_path), "--endpoint", NOBODY]
     words += ["--skip", "qwen*"]
-    download_checkpoints.main(words)
+    with pytest.raises(UserError, match=r"1 files are wrong: config\.yaml"):
+        download_checkpoints.main(words)
     said = capsys.readouterr().out
     assert "no checksum to compare it with" in said
     assert "gpt.pth: " in said
     (tmp_path / "indextts2" / "gpt.pth").write_bytes(b"PK\x03\x04")
-    with pytest.raises(UserError, match=r"1 files are wrong: gpt\.pth"):
+    with pytest.raises(UserError, match=r"2 files are wrong: config\.yaml, gpt\.pth"):
         download_checkpoints.main(words)
