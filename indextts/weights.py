@@ -258,7 +258,7 @@ def _digest(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(state):
         numbers = state[name].detach().float().cpu().contiguous().numpy()
-        entry = [name, list(numbers.shape), zlib.crc32(memoryview(numbers))]
+        entry = [name, list(numbers.shape), zlib.crc32(numbers.data)]
         digest.update(json.dumps(entry).encode())
     return digest.hexdigest()
 
