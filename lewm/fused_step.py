@@ -74,7 +74,7 @@ class FusedPlace(NamedTuple):
     Attributes:
         columns: (B,) long, the column written to; it and those before are attended to
         rotations: (B, d/2) complex
-        n_text: (B,) long, bytes of each row's text
+        n_text: (B,) long, bytes of each row's text, which stand before its padding
     """
 
     columns: ndarray

@@ -1,10 +1,10 @@
 """That fused steps equal plain ones is tested in test_predictor, which runs with both."""
 
 import dataclasses
-import logging
 
 import pytest
 import torch
+from numba.core import event
 from torch import Tensor
 
 from lewm.config import ModelConfig
@@ -71,8 +71,16 @@ def test_weights_are_those_of_the_moment_of_fusing(inputs):
     assert not torch.equal(steps(predictor, latents, text), before)
 
 
-def test_a_compiled_step_is_compiled_once(predictor, inputs, caplog):
-    steps(predictor, *inputs)
-    with caplog.at_level(logging.INFO):
-        steps(predictor, *inputs)
-    assert "compiling" not in caplog.text
+def test_nothing_that_happens_to_a_batch_compiles_the_step_anew(predictor, inputs):
+    latents, text = inputs
+    steps(predictor, latents, text)  # compiled, or read from the cache, by now
+    mask = torch.arange(N_BYTES) < torch.tensor([[13], [7], [4], [13], [2]])
+    with event.install_recorder("numba:compile") as compiled:
+        steps(predictor, latents[:1], text[:1])
+        state = predictor.start(text, mask, N_FRAMES)
+        predictor.prefill(latents[:, :3], state, [3, 1, 0, 2, 3])
+        predictor.step(latents[:, 2], state)
+        fewer = state.select(torch.tensor([3, 0]))
+        predictor.step(latents[:2, 3], fewer)
+        predictor.step(latents[:4, 4], fewer.merge(state.select(torch.tensor([1, 2]))))
+    assert not compiled.buffer
