@@ -104,10 +104,10 @@ def table(evaluation: Any) -> list[str]:
 
 
 def _evaluate(args: argparse.Namespace, folders: Mapping[str, Path], cache: Path) -> Any:
-    from ttscommon.conditions import find_utterances
-    from ttscommon.evaluation import evaluate
+    from ttscommon.evaluation.conditions import find_utterances
+    from ttscommon.evaluation.evaluate import evaluate
+    from ttscommon.evaluation.measuring import choose_instruments
     from ttscommon.machine import pick_device
-    from ttscommon.measuring import choose_instruments
     from ttscommon.transcribe import load_transcriber
 
     conditions = {name: find_utterances(where, args.texts) for name, where in folders.items()}

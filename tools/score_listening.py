@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone
 from ttscommon.cli import Parser, run
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
-from ttscommon.listening_scores import Result, read_answers, score_answers
+from ttscommon.listening.answers import Result, read_answers, score_answers
 
 TITLES = {"ab": "Blind A/B", "abx": "ABX", "like": "More like X"}
 SIGNIFICANT = 0.05

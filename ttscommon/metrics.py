@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from ttscommon.audio import sound_edges
+from ttscommon.evaluation.wording import normal_words, plain_words
 from ttscommon.mel import MelRecipe, log_mel
-from ttscommon.wording import normal_words, plain_words
 
 CEPSTRUM_RECIPE = MelRecipe(sample_rate=16_000, n_fft=512, hop_length=160, n_mels=80)
 N_CEPSTRA = 13
@@ -27,7 +27,7 @@ DEPTH = math.log(
 class Errors:
     """Wrong, missing and extra words (or letters) against the number that should be there.
 
-    Texts are scored one by one and summed with `ttscommon.scores.ratio_score`.
+    Texts are scored one by one and summed with `ttscommon.evaluation.scores.ratio_score`.
     """
 
     n_errors: int

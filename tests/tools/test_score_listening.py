@@ -10,7 +10,7 @@ import pytest
 
 from tools.score_listening import main
 from ttscommon.errors import UserError
-from ttscommon.listening_scores import read_answers, score_answers
+from ttscommon.listening.answers import read_answers, score_answers
 
 
 def given(

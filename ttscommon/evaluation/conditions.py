@@ -11,8 +11,8 @@ from typing import Protocol, TypeVar
 
 from ttscommon.audio import find_audio
 from ttscommon.errors import UserError
+from ttscommon.evaluation.wording import plain_words
 from ttscommon.manifest import match_transcripts, read_transcripts
-from ttscommon.wording import plain_words
 
 log = logging.getLogger(__name__)
 

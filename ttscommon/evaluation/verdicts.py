@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ttscommon.evaluation.wording import longest_loop, normal_words
 from ttscommon.segment import Span, speech_spans
-from ttscommon.wording import longest_loop, normal_words
 
 SILENT_DB = -60.0  # root mean square of the whole, of full scale
 FULL_SCALE, FLAT_RUN = 0.999, 3  # a clipped peak is at least three samples at the limit

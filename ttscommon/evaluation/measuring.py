@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from ttscommon.audio import load
 from ttscommon.errors import UserError
+from ttscommon.evaluation.prosody import measure_prosody
+from ttscommon.evaluation.quality import measure_quality
+from ttscommon.evaluation.verdicts import judge
+from ttscommon.evaluation.voices import SpeakerEncoder, load_ge2e, load_xvector, speech_only
 from ttscommon.progress import clock, read_records
-from ttscommon.prosody import measure_prosody
-from ttscommon.quality import measure_quality
 from ttscommon.segment import Span, speech_spans
 from ttscommon.transcribe import Transcriber
-from ttscommon.verdicts import judge
-from ttscommon.voices import SpeakerEncoder, load_ge2e, load_xvector, speech_only
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +69,8 @@ class Measured:
         sample_rate: of the file; everything is measured at 16 kHz
         speech: (start, end) of the stretches of speech, in seconds
         heard: what the recogniser understood
-        prosody: see `ttscommon.prosody.Prosody`
-        quality: see `ttscommon.quality.Quality`
+        prosody: see `ttscommon.evaluation.prosody.Prosody`
+        quality: see `ttscommon.evaluation.quality.Quality`
         voices: an embedding from each encoder; none where hardly anybody speaks
         trouble: why nothing could be measured
     """

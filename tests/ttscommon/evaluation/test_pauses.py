@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ttscommon.audio import load, trim_silence
-from ttscommon.pauses import (
+from ttscommon.evaluation.pauses import (
     Timing,
     filler_rate_distance,
     find_pauses,
@@ -22,7 +22,7 @@ from ttscommon.pauses import (
 )
 from ttscommon.segment import Span
 
-RECORDINGS = Path(__file__).resolve().parents[2] / "examples" / "sample_speaker" / "audio"
+RECORDINGS = Path(__file__).resolve().parents[3] / "examples" / "sample_speaker" / "audio"
 RATE = 16_000
 
 

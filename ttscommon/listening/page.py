@@ -3,7 +3,7 @@
 The page has four or five views: every clip with its waveform, spectrogram and pauses; the scores
 with their intervals; blind A/B ("which do you prefer?"); ABX ("which of the two is X?"); and, if
 there are recordings of the real voice, the same question about likeness ("which is more like X?").
-Answers leave the page as a JSON file, which `ttscommon.listening_scores` reads.
+Answers leave the page as a JSON file, which `ttscommon.listening.answers` reads.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from ttscommon import audio
 from ttscommon.errors import UserError
+from ttscommon.evaluation.scores import Score
 from ttscommon.files import atomic
-from ttscommon.listening_scores import FORMAT
+from ttscommon.listening.answers import FORMAT
 from ttscommon.pages import data_uri, is_number, mel_strip, paragraphs, render, shown
-from ttscommon.scores import Score
 
 LOUDNESS = -23.0  # LUFS; the louder of two clips is preferred, so all are made equally loud
 MAX_BYTES = 15_000_000
@@ -154,7 +154,7 @@ class ListeningPage:
     ) -> bytes:
         base = self.base or self.conditions[0]
         return render(
-            "listening.html.j2",
+            "listening/listening.html.j2",
             title=self.title,
             lead=paragraphs(self.lead),
             items=items,

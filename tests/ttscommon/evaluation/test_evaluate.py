@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from ttscommon.audio import load, save
-from ttscommon.conditions import Utterance
 from ttscommon.errors import UserError
-from ttscommon.evaluation import Evaluation, evaluate, read_evaluation
-from ttscommon.measuring import Instruments, measure_all
+from ttscommon.evaluation.conditions import Utterance
+from ttscommon.evaluation.evaluate import Evaluation, evaluate, read_evaluation
+from ttscommon.evaluation.measuring import Instruments, measure_all
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample_speaker"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "sample_speaker"
 RATE = 16_000
 N_TEXTS = 7
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ttscommon.wording import (
+from ttscommon.evaluation.wording import (
     count_fillers,
     count_syllables,
     longest_loop,

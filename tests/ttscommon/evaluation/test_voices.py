@@ -14,8 +14,7 @@ from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
 
 from ttscommon.audio import load
 from ttscommon.errors import UserError
-from ttscommon.segment import Span
-from ttscommon.voices import (
+from ttscommon.evaluation.voices import (
     GE2E,
     VOICE_RATE,
     load_ge2e,
@@ -24,8 +23,9 @@ from ttscommon.voices import (
     similarity,
     speech_only,
 )
+from ttscommon.segment import Span
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[2]
 GOLDEN = TESTS / "golden" / "voices" / "ge2e.safetensors"
 RECORDINGS = TESTS.parent / "examples" / "sample_speaker" / "audio"
 needs_weights = pytest.mark.skipif(

@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ttscommon.comparison import Context, Result, compare
-from ttscommon.conditions import Utterance, pair
 from ttscommon.errors import UserError
+from ttscommon.evaluation.comparison import Context, Result, compare
+from ttscommon.evaluation.conditions import Utterance, pair
+from ttscommon.evaluation.measuring import Instruments, measure_all
+from ttscommon.evaluation.scores import Score, paired_ratio_difference, ratio_score
 from ttscommon.files import atomic, read_json, write_json
-from ttscommon.measuring import Instruments, measure_all
-from ttscommon.scores import Score, paired_ratio_difference, ratio_score
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ttscommon.scores import Score, ratio_score, score
+from ttscommon.evaluation.scores import Score, ratio_score, score
+from ttscommon.evaluation.wording import count_fillers, count_syllables, plain_words
 from ttscommon.segment import Span, speech_spans
-from ttscommon.wording import count_fillers, count_syllables, plain_words
 
 SHORTEST_PAUSE = 0.2  # seconds; closures of plosives are shorter (Campione and Veronis 2002)
 LONG_PAUSE = 1.0  # seconds; hardly found in read speech

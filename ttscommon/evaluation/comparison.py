@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from ttscommon.audio import load
-from ttscommon.conditions import Utterance, partners
-from ttscommon.measuring import RATE, Measured, faults
+from ttscommon.evaluation.conditions import Utterance, partners
+from ttscommon.evaluation.measuring import RATE, Measured, faults
+from ttscommon.evaluation.pauses import TOO_LONG_PAUSE, find_pauses
+from ttscommon.evaluation.voices import mean_voice, similarity
+from ttscommon.evaluation.wording import count_fillers, count_syllables
 from ttscommon.metrics import character_errors, mel_cepstral_distance, word_errors
-from ttscommon.pauses import TOO_LONG_PAUSE, find_pauses
 from ttscommon.segment import Span
-from ttscommon.voices import mean_voice, similarity
-from ttscommon.wording import count_fillers, count_syllables
 
 
 @dataclass(frozen=True)

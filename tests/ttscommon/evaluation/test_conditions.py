@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ttscommon.audio import save
-from ttscommon.conditions import Utterance, find_utterances, pair, partners
 from ttscommon.errors import UserError
+from ttscommon.evaluation.conditions import Utterance, find_utterances, pair, partners
 
 
 def folder_of(root: Path, *names: str) -> Path:

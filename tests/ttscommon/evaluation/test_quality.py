@@ -10,9 +10,9 @@ import pytest
 
 from ttscommon.audio import load
 from ttscommon.errors import UserError
-from ttscommon.quality import measure_quality
+from ttscommon.evaluation.quality import measure_quality
 
-RECORDING = Path(__file__).resolve().parents[2] / "examples/sample_speaker/audio/spk_003.flac"
+RECORDING = Path(__file__).resolve().parents[3] / "examples/sample_speaker/audio/spk_003.flac"
 RATE = 16_000
 
 

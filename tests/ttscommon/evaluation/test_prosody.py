@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ttscommon.audio import load
-from ttscommon.prosody import measure_prosody
+from ttscommon.evaluation.prosody import measure_prosody
 
-RECORDING = Path(__file__).resolve().parents[2] / "examples/sample_speaker/audio/spk_003.flac"
+RECORDING = Path(__file__).resolve().parents[3] / "examples/sample_speaker/audio/spk_003.flac"
 RATE = 16_000
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ttscommon.audio import load
-from ttscommon.verdicts import judge
+from ttscommon.evaluation.verdicts import judge
 
-RECORDING = Path(__file__).resolve().parents[2] / "examples/sample_speaker/audio/spk_003.flac"
+RECORDING = Path(__file__).resolve().parents[3] / "examples/sample_speaker/audio/spk_003.flac"
 RATE = 16_000
 TEXT = "Please enter the channel number followed by the pound key."
 

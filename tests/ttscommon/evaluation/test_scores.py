@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ttscommon.scores import (
+from ttscommon.evaluation.scores import (
     Score,
     paired_difference,
     paired_ratio_difference,

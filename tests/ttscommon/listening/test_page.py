@@ -16,9 +16,9 @@ import soundfile
 from tests.ttscommon.browser import COMMAND, Browser, browsing
 from tests.ttscommon.test_report import LOADING_ATTRIBUTES, Page
 from ttscommon.errors import UserError
-from ttscommon.listening import Item, ListeningPage, ScoreRow, Version
-from ttscommon.listening_scores import read_answers
-from ttscommon.scores import Score
+from ttscommon.evaluation.scores import Score
+from ttscommon.listening.answers import read_answers
+from ttscommon.listening.page import Item, ListeningPage, ScoreRow, Version
 
 RATE = 24_000
 N_ITEMS = 4

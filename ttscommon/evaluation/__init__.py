@@ -1,0 +1,1 @@
+"""Is one voice better than another, by how much, how sure?"""

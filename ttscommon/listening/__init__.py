@@ -1,0 +1,1 @@
+"""Pages to listen and judge on, and what the answers say."""
