@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from ttscommon.cli import Parser, run
+from ttscommon.cli import Parser, add_device, add_json, add_overwrite, run
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
 
@@ -58,10 +58,10 @@ def _add_indextts2(parser: argparse.ArgumentParser) -> None:
     measure.add_argument("--clock", choices=("wall", "cpu"), default="wall",
                          help="cpu: processor time, for a machine with other work")  # fmt: skip
     output = parser.add_argument_group("output")
-    output.add_argument("--overwrite", action="store_true", help="replace what exists")
-    output.add_argument("--json", type=Path, help="also write what was measured to this file")
+    add_overwrite(output)
+    add_json(output, "measured")
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_device(machine)
     machine.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
     machine.add_argument("--amp", choices=("no", "bf16", "fp16"), default="no",
                          help="precision of the language model")  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from ttscommon.catalogue import FAMILIES
-from ttscommon.cli import Parser, run
+from ttscommon.cli import Parser, add_overwrite, run
 from ttscommon.downloads import Hub, Plan, check, fetch, make_plan, whisper_plan
 from ttscommon.errors import UserError
 
@@ -37,7 +37,7 @@ def build_parser() -> Parser:
                       help="check the files that are here, and fetch nothing")  # fmt: skip
     output.add_argument("--output-dir", type=Path, default=Path("checkpoints"),
                         help="folder for the systems' folders")  # fmt: skip
-    output.add_argument("--overwrite", action="store_true", help="replace what exists")
+    add_overwrite(output)
     machine.add_argument("--endpoint", help="address of a mirror of the model hub")
     return parser
 

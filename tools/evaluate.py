@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from ttscommon.cli import Parser, run
+from ttscommon.cli import Parser, add_device, add_overwrite, add_training_root, run
 from ttscommon.errors import UserError
 from ttscommon.outputs import require_new, require_writable
-from ttscommon.workspace import TRAINING_ROOT, Speaker
+from ttscommon.workspace import Speaker
 
 EXIT_WORSE = 3
 NO_RECOGNISER = "none"
@@ -38,9 +38,7 @@ def build_parser() -> Parser:
     data.add_argument(
         "--speaker", help="folder name under training/: its recordings and all its outputs"
     )
-    data.add_argument(
-        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
-    )
+    add_training_root(data)
     data.add_argument("--base", metavar="NAME", help="the condition others are compared with")
     data.add_argument("--real", metavar="NAME", help="the condition of real recordings")
     measuring.add_argument(
@@ -53,8 +51,8 @@ def build_parser() -> Parser:
     output.add_argument(
         "--output-dir", type=Path, help="for evaluation.json and .csv (default: evaluation)"
     )
-    output.add_argument("--overwrite", action="store_true", help="replace what exists")
-    machine.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_overwrite(output)
+    add_device(machine)
     machine.add_argument("--n-processes", type=int, default=1, help="files measured at a time")
     return parser
 

@@ -18,10 +18,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from indextts.config import DecodingConfig, SpeechConfig
-from ttscommon.cli import Parser, add_config_flags, given, run
+from ttscommon.cli import (
+    Parser,
+    add_config_flags,
+    add_device,
+    add_json,
+    add_overwrite,
+    add_training_root,
+    given,
+    run,
+)
 from ttscommon.files import write_json
 from ttscommon.outputs import read_texts, require_new, require_writable, speech_paths
-from ttscommon.workspace import TRAINING_ROOT, Speaker
+from ttscommon.workspace import Speaker
 
 SPEECH = ("max_text_tokens_per_segment", "interval_silence", "diffusion_steps", "cfg_rate",
           "duration_factor", "prompt_seconds")  # fmt: skip
@@ -36,9 +45,7 @@ def build_parser() -> Parser:
     data.add_argument("--text", "-t", help="what to say; may hold [pause:0.8]")
     data.add_argument("--text-file", type=Path, help="UTF-8 file with one text a line")
     data.add_argument("--speaker", "-s", help="folder name under training/")
-    data.add_argument(
-        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
-    )
+    add_training_root(data)
     data.add_argument("--reference-audio", "-r", type=Path, help="recording of the voice")
     data.add_argument(
         "--speaker-embeddings", type=Path, help="stored voice (default: the speaker's)"
@@ -77,10 +84,10 @@ def _add_model_and_output(parser: Parser) -> None:
     output.add_argument("--output", "-o", type=Path, help="wave file (default: after the text)")
     output.add_argument("--output-dir", type=Path, help="folder for it (default: the speaker's)")
     output.add_argument("--save-speaker", type=Path, help="also store the voice in this .pt file")
-    output.add_argument("--overwrite", action="store_true", help="replace what exists")
-    output.add_argument("--json", type=Path, help="also write what was measured to this file")
+    add_overwrite(output)
+    add_json(output, "measured")
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_device(machine)
     machine.add_argument("--amp", choices=("no", "bf16", "fp16"), default="no",
                          help="precision of the language model")  # fmt: skip
     machine.add_argument("--flow-dtype", choices=("fp32", "bf16"), default="fp32",

@@ -17,9 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # run from a clone, uninstalled
 from lewm.config import ModelConfig, TrainConfig
-from ttscommon.cli import Parser, add_config_flags, given, run
+from ttscommon.cli import Parser, add_config_flags, add_training_root, given, run
 from ttscommon.config import load
-from ttscommon.workspace import TRAINING_ROOT, Speaker, speaker_flags
+from ttscommon.workspace import Speaker, speaker_flags
 
 SETTINGS = ROOT / "configs/lewm_train/demo.yaml"
 NEXT_STEPS = """# your own voice: recordings in training/NAME/dataset/audio, then
@@ -36,9 +36,7 @@ def build_parser() -> Parser:
     parser = Parser(__doc__)
     data, training = map(parser.add_argument_group, ("data", "training"))
     data.add_argument("--speaker", default="demo", help="folder under training/ to work in")
-    data.add_argument(
-        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
-    )
+    add_training_root(data)
     data.add_argument(
         "--input", type=Path, default=ROOT / "examples/sample_speaker", help="recordings to use"
     )

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from ttscommon.cli import Parser, run
+from ttscommon.cli import Parser, add_device, add_json, add_overwrite, add_training_root, run
 from ttscommon.files import write_json
 from ttscommon.outputs import read_texts, require_new, speech_paths
-from ttscommon.workspace import TRAINING_ROOT, Speaker, resolve_checkpoint, speaker_flags
+from ttscommon.workspace import Speaker, resolve_checkpoint, speaker_flags
 
 log = logging.getLogger("lewm_infer")
 
@@ -28,9 +28,7 @@ def build_parser() -> Parser:
     parser = Parser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--speaker", help="folder name under training/")
-    data.add_argument(
-        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
-    )
+    add_training_root(data)
     data.add_argument("--checkpoint", type=Path, help="checkpoint (default: the speaker's best)")
     data.add_argument("--text", help="what to say")
     data.add_argument("--text-file", type=Path, help="UTF-8 file with one text a line")
@@ -52,11 +50,11 @@ def build_parser() -> Parser:
     output = parser.add_argument_group("output")
     output.add_argument("--output", type=Path, help="wave file (default: named after the text)")
     output.add_argument("--output-dir", type=Path, help="folder for it (default: the speaker's)")
-    output.add_argument("--overwrite", action="store_true", help="replace what exists")
-    output.add_argument("--json", type=Path, help="also write what was measured to this file")
+    add_overwrite(output)
+    add_json(output, "measured")
     machine = parser.add_argument_group("machine")
     machine.add_argument("--vocoder", default="auto", help="auto, griffinlim or vocos:FOLDER")
-    machine.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add_device(machine)
     machine.add_argument("--amp", choices=("no", "bf16", "fp16"), default="no", help="precision")
     machine.add_argument("--batch-size", type=int, default=64, help="sentences at once")
     return parser

@@ -20,12 +20,20 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from lewm.config import PreprocessConfig
-from ttscommon.cli import Parser, add_config_flags, given, run
+from ttscommon.cli import (
+    Parser,
+    add_config_flags,
+    add_json,
+    add_overwrite,
+    add_training_root,
+    given,
+    run,
+)
 from ttscommon.config import load
 from ttscommon.files import write_json
 from ttscommon.outputs import require_new
 from ttscommon.progress import clock
-from ttscommon.workspace import TRAINING_ROOT, Speaker, speaker_flags
+from ttscommon.workspace import Speaker, speaker_flags
 
 if TYPE_CHECKING:
     from lewm.preprocess import PrepareReport
@@ -38,17 +46,15 @@ def build_parser() -> Parser:
     parser = Parser(__doc__)
     data = parser.add_argument_group("data")
     data.add_argument("--speaker", nargs="+", metavar="NAME", help="folders under training/")
-    data.add_argument(
-        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
-    )
+    add_training_root(data)
     data.add_argument("--input", type=Path, help="recordings elsewhere (default: the speaker's)")
     data.add_argument("--config", type=Path, help="YAML or JSON file with these settings")
     add_config_flags(data, PreprocessConfig, CLIPS)
     add_config_flags(parser.add_argument_group("text"), PreprocessConfig, TEXT)
     output = parser.add_argument_group("output")
     output.add_argument("--output", type=Path, help="folder for features (default: the speaker's)")
-    output.add_argument("--overwrite", action="store_true", help="replace what exists")
-    output.add_argument("--json", type=Path, help="also write what was done to this file")
+    add_overwrite(output)
+    add_json(output, "done")
     add_config_flags(output, PreprocessConfig, ("clips_per_shard",))
     add_config_flags(parser.add_argument_group("machine"), PreprocessConfig, ("workers",))
     return parser

@@ -20,11 +20,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 
 from lewm.config import PRESETS, ModelConfig, TrainConfig
-from ttscommon.cli import Parser, add_config_flags, given, run
+from ttscommon.cli import Parser, add_config_flags, add_training_root, given, run
 from ttscommon.config import from_dict, read_mapping, to_dict
 from ttscommon.errors import UserError
 from ttscommon.workspace import (
-    TRAINING_ROOT,
     Speaker,
     SystemFolder,
     resolve_checkpoint,
@@ -55,9 +54,7 @@ def build_parser() -> Parser:
         help="folder name under training/; several: one model",
     )
     data.add_argument("--data-dir", type=Path, help="a prepared folder, instead of --speaker")
-    data.add_argument(
-        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
-    )
+    add_training_root(data)
     model.add_argument(
         "--preset",
         choices=PRESETS,

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from ttscommon.cli import Parser, run
+from ttscommon.cli import Parser, add_json, add_training_root, run
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
 from ttscommon.survey import Survey, moment, survey
-from ttscommon.workspace import TRAINING_ROOT, Speaker, find_speakers
+from ttscommon.workspace import Speaker, find_speakers
 
 FORMAT = "voxtune.speakers"
 COLUMNS = ("speaker", "minutes", "what", "step", "best score", "saved", "last run")
@@ -28,10 +28,8 @@ def build_parser() -> Parser:
     data.add_argument(
         "--speaker", nargs="+", metavar="NAME", help="only these (default: everybody)"
     )
-    data.add_argument(
-        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
-    )
-    output.add_argument("--json", type=Path, help="also write what was found to this file")
+    add_training_root(data)
+    add_json(output, "found")
     return parser
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from ttscommon.cli import Parser, run
+from ttscommon.cli import Parser, add_json, run
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
 from ttscommon.listening.answers import Result, read_answers, score_answers
@@ -24,7 +24,7 @@ def build_parser() -> Parser:
     parser = Parser(__doc__)
     data, output = map(parser.add_argument_group, ("data", "output"))
     data.add_argument("answers", nargs="+", type=Path, metavar="FILE", help="or a folder of them")
-    output.add_argument("--json", type=Path, help="also write what was counted to this file")
+    add_json(output, "counted")
     return parser
 
 

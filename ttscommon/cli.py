@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ttscommon.errors import UserError
+from ttscommon.workspace import TRAINING_ROOT
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 DISK_FULL = "the disk is full; free some space and run the same command again"
@@ -75,6 +76,28 @@ def add_config_flags(group: Any, cls: type, names: Sequence[str]) -> None:
         else:
             options["type"] = kind
         group.add_argument(flag, *ALIASES.get(flag, []), **options)
+
+
+def add_training_root(group: Any) -> None:
+    """--training-root, beside --speaker."""
+    group.add_argument(
+        "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
+    )
+
+
+def add_overwrite(group: Any) -> None:
+    """--overwrite, for a tool that else refuses to touch what exists."""
+    group.add_argument("--overwrite", action="store_true", help="replace what exists")
+
+
+def add_json(group: Any, what: str) -> None:
+    """--json FILE, for everything that was `what`: measured, found, done."""
+    group.add_argument("--json", type=Path, help=f"also write what was {what} to this file")
+
+
+def add_device(group: Any) -> None:
+    """--device, where to compute."""
+    group.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
 
 def given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
