@@ -21,8 +21,11 @@ class Speaker:
 
     ```
     training/<name>/
-      dataset/audio/             the recordings
-      dataset/transcripts.csv    audio_path,text
+      dataset/audio/             the recordings, of any length
+      dataset/transcripts.csv    audio_path,text written by hand
+      dataset/clips/             what tools/segment_recordings.py cut out of them, see clips.jsonl
+      dataset/transcripts_verbatim.csv, words.json   what Whisper heard in the clips
+      dataset/validation.html    what is odd about clips and texts
       embeddings/speaker_embeddings.pt   the voice as IndexTTS2 stores it
       lewm/ higgs/ kani/         one SystemFolder per system
       outputs/                   speech that was generated
@@ -58,6 +61,46 @@ class Speaker:
     @property
     def transcripts(self) -> Path:
         return self.dataset / "transcripts.csv"
+
+    @property
+    def clips(self) -> Path:
+        return self.dataset / "clips"
+
+    @property
+    def clips_manifest(self) -> Path:
+        """Which recording each clip comes from, as `ttscommon.manifest` writes it."""
+        return self.dataset / "clips.jsonl"
+
+    @property
+    def clips_folder(self) -> Path:
+        """What to train on: `clips` where recordings were cut, else the recordings themselves."""
+        return self.clips if self.clips_manifest.is_file() else self.audio
+
+    @property
+    def segmentation(self) -> Path:
+        return self.dataset / "segmentation.json"
+
+    @property
+    def transcripts_verbatim(self) -> Path:
+        """What a recogniser heard: filename,text,verbatim,duration,num_pauses,num_fillers."""
+        return self.dataset / "transcripts_verbatim.csv"
+
+    @property
+    def words(self) -> Path:
+        """When each word of each clip is said."""
+        return self.dataset / "words.json"
+
+    @property
+    def transcription_stats(self) -> Path:
+        return self.dataset / "transcription_stats.json"
+
+    @property
+    def validation(self) -> Path:
+        return self.dataset / "validation.json"
+
+    @property
+    def validation_page(self) -> Path:
+        return self.dataset / "validation.html"
 
     @property
     def speaker_embeddings(self) -> Path:

@@ -76,3 +76,11 @@ def test_commands_name_the_root_only_where_it_is_another(tmp_path):
     assert speaker_flags([Speaker("ozzy")]) == ["--speaker", "ozzy"]
     both = [Speaker("anna", tmp_path), Speaker("ben", tmp_path)]
     assert speaker_flags(both) == ["--speaker", "anna", "ben", "--training-root", str(tmp_path)]
+
+
+def test_clips_stand_for_recordings_once_they_are_cut(tmp_path):
+    speaker = Speaker("ozzy", tmp_path)
+    assert speaker.clips_folder == speaker.dataset / "audio"
+    speaker.dataset.mkdir(parents=True)
+    speaker.clips_manifest.touch()
+    assert speaker.clips_folder == speaker.dataset / "clips"

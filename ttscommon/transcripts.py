@@ -1,0 +1,73 @@
+"""What is said in each clip of a speaker: texts written by hand, and what Whisper heard."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ttscommon.audio import find_audio
+from ttscommon.manifest import match_transcripts, read_manifest, read_transcripts
+from ttscommon.workspace import Speaker
+
+log = logging.getLogger(__name__)
+
+PIECE = "@"  # stands in the id of a clip that is only a part of its recording
+N_NAMED = 3
+
+
+def clip_texts(speaker: Speaker) -> dict[str, str]:
+    """The text of each clip that has one: {path relative to `speaker.clips_folder`: text}.
+
+    A text written by hand wins over what Whisper heard.
+
+    Raises:
+        UserError: if a table of texts is broken, or a row fits several files equally well
+    """
+    texts = recognised_texts(speaker) | hand_written_texts(speaker)
+    return dict(sorted(texts.items()))
+
+
+def recognised_texts(speaker: Speaker) -> dict[str, str]:
+    """What tools/transcribe_dataset.py heard in each clip."""
+    if not speaker.transcripts_verbatim.is_file():
+        return {}
+    folder = speaker.clips_folder
+    transcripts = read_transcripts(speaker.transcripts_verbatim)
+    return {key: text for key, text in transcripts.items() if (folder / key).is_file()}
+
+
+def hand_written_texts(speaker: Speaker) -> dict[str, str]:
+    """The texts in transcripts.csv, metadata.csv and the like, and in .txt and .lab files.
+
+    They name recordings, or clips. The text of a recording belongs to a clip only if that is the
+    whole recording: nobody knows which part of it is said in a piece.
+    """
+    transcripts = read_transcripts(speaker.dataset)
+    folder = speaker.clips_folder
+    clips = _found(folder)
+    wholes = {clip: clip for clip in clips}
+    if folder == speaker.clips:
+        wholes = _whole_recordings(speaker)
+    of_recordings, unmatched = match_transcripts(transcripts, _found(speaker.audio))
+    texts = {wholes[path]: text for path, text in of_recordings.items() if path in wholes}
+    if folder == speaker.clips:
+        rest = {key: transcripts[key] for key in unmatched}
+        of_clips, unmatched = match_transcripts(rest, clips)
+        texts |= of_clips
+    if unmatched:
+        named = ", ".join(unmatched[:N_NAMED])
+        log.warning("%d transcripts fit no recording, for example %s", len(unmatched), named)
+    return {path.relative_to(folder).as_posix(): text for path, text in texts.items()}
+
+
+def _whole_recordings(speaker: Speaker) -> dict[Path, Path]:
+    """The clip of each recording that became one clip as a whole."""
+    return {
+        speaker.audio / clip.recording: speaker.folder / clip.audio
+        for clip in read_manifest(speaker.clips_manifest)
+        if PIECE not in clip.id
+    }
+
+
+def _found(folder: Path) -> list[Path]:
+    return find_audio(folder) if folder.is_dir() else []
