@@ -62,7 +62,7 @@ def read_manifest(path: Path) -> list[Clip]:
     Raises:
         UserError: if the file is missing, broken or of another format
     """
-    records = _json_lines(path)
+    records = read_records(path)
     header = records[0] if records else {}
     if (header.get("format"), header.get("version")) != (FORMAT, VERSION):
         raise UserError(f"expected a {FORMAT} file of version {VERSION}", where=path)
@@ -149,7 +149,7 @@ def _read_sidecars(folder: Path) -> dict[str, str]:
 
 def _read_table(path: Path) -> dict[str, str]:
     if path.suffix == ".jsonl":
-        pairs = _pairs_of_records(_json_lines(path), path)
+        pairs = _pairs_of_records(read_records(path), path)
     else:
         pairs = _pairs_of_rows(_rows(path), path)
     transcripts: dict[str, str] = {}
@@ -231,7 +231,12 @@ def _pairs_of_records(records: list[dict[str, Any]], path: Path) -> list[tuple[s
     return pairs
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file.
+
+    Raises:
+        UserError: naming the first line that is none
+    """
     records = []
     for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if not line.strip():
