@@ -6,7 +6,7 @@ import functools
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import soxr
@@ -20,11 +20,29 @@ DOWNLOADED = Path("checkpoints/whisper")  # where tools/download_checkpoints.py 
 LOCAL_FIX = "give a model that is on this machine: --whisper-model PATH.pt"
 
 
+@dataclass(frozen=True)
+class Word:
+    """A word as it was heard, and when, in seconds."""
+
+    word: str
+    start: float
+    end: float
+
+
 class Transcriber(Protocol):
     """Anything that turns speech into text."""
 
     def text(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> str:
         """What is said in `audio` (S,), at most 30 seconds of it."""
+        ...
+
+
+@runtime_checkable
+class WordTranscriber(Transcriber, Protocol):
+    """One that also knows when each word is said, to about a tenth of a second."""
+
+    def words(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> list[Word]:
+        """The words of `audio` (S,) in order."""
         ...
 
 
@@ -60,15 +78,23 @@ class Whisper:
     device: str
 
     def text(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> str:
+        return str(self._read(audio, sample_rate, language)["text"]).strip()
+
+    def words(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> list[Word]:
+        found = self._read(audio, sample_rate, language, word_timestamps=True)["segments"]
+        pieces = (piece for segment in found for piece in segment["words"])
+        return [_word(piece["word"], piece["start"], piece["end"]) for piece in pieces]
+
+    def _read(self, audio: NDArray[np.float32], rate: int, language: str, **options: Any) -> Any:
         network = _whisper(self.model, self.device)
-        result = network.transcribe(
-            _at_whisper_rate(audio, sample_rate),
+        return network.transcribe(
+            _at_whisper_rate(audio, rate),
             language=_known_language(language, network.is_multilingual),
             temperature=0.0,
             condition_on_previous_text=False,
             fp16=self.device == "cuda",
+            **options,
         )
-        return str(result["text"]).strip()
 
 
 @dataclass(frozen=True)
@@ -79,15 +105,25 @@ class FasterWhisper:
     device: str
 
     def text(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> str:
+        segments = self._read(audio, sample_rate, language)
+        return " ".join(segment.text.strip() for segment in segments)
+
+    def words(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> list[Word]:
+        segments = self._read(audio, sample_rate, language, word_timestamps=True)
+        pieces = (piece for segment in segments for piece in segment.words or ())
+        return [_word(piece.word, piece.start, piece.end) for piece in pieces]
+
+    def _read(self, audio: NDArray[np.float32], rate: int, language: str, **options: Any) -> Any:
         network = _faster_whisper(self.model, self.device)
         segments, _ = network.transcribe(
-            _at_whisper_rate(audio, sample_rate),
+            _at_whisper_rate(audio, rate),
             language=_known_language(language, network.model.is_multilingual),
             temperature=0.0,
             beam_size=1,
             condition_on_previous_text=False,
+            **options,
         )
-        return " ".join(segment.text.strip() for segment in segments)
+        return segments
 
 
 @functools.lru_cache(maxsize=1)
@@ -124,6 +160,10 @@ def _faster_whisper(folder: str, device: str) -> Any:
         return WhisperModel(folder, device=device, compute_type=precision, local_files_only=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"cannot load the model: {error}", where=folder, fix=LOCAL_FIX) from error
+
+
+def _word(word: str, start: float, end: float) -> Word:
+    return Word(word.strip(), round(float(start), 3), round(float(end), 3))
 
 
 def _known_language(language: str, is_multilingual: bool) -> str:
