@@ -1,0 +1,320 @@
+"""One command for a chain of tools: what is finished is skipped, what fails says how to go on.
+
+Each stage is a tool, run as a process of its own with the very command line that is shown: all of
+its memory, a GPU's too, is free when it ends; a crash in a native library ends that stage only; and
+whoever wants one step to go otherwise copies its command. The price is the import of torch, some
+seconds a stage.
+
+A stage is finished if it ended well, its outputs are there, and neither its command nor the content
+of anything it read has changed since. So a changed recording repeats the stages that depend on it,
+and those after them only if what they read came out differently.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ttscommon.errors import UserError
+from ttscommon.files import read_json, write_json
+from ttscommon.progress import clock
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[1]
+FORMAT, VERSION = "ttscommon.stages", 1
+INTERRUPTED = 130
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MOST_CHANGES = 3  # named in a line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One tool of the chain.
+
+    Attributes:
+        name: what `--from` calls it
+        script: the tool, relative to this clone
+        flags: settle what comes out
+        machine_flags: where and how fast; to change them repeats nothing
+        inputs: files and folders that it reads; one that isn't there is as good as empty
+        outputs: what is there when it has ended well
+        again: flags that let it replace what it made of something else
+        good_exits: exit codes that mean it has done its work
+    """
+
+    name: str
+    script: str
+    flags: Sequence[str] = ()
+    machine_flags: Sequence[str] = ()
+    inputs: Sequence[Path] = ()
+    outputs: Sequence[Path] = ()
+    again: Sequence[str] = ()
+    good_exits: Sequence[int] = (0,)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be done about a stage.
+
+    Attributes:
+        words: script and flags
+        why: the reason to run it; None if it is finished
+    """
+
+    stage: Stage
+    words: tuple[str, ...]
+    why: str | None
+
+    @property
+    def command(self) -> str:
+        """To be typed in a clone."""
+        return shlex.join(["python", *self.words])
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a stage ended, now or in an earlier run."""
+
+    name: str
+    seconds: float
+    exit_code: int
+    was_run: bool
+
+
+Runner = Callable[[Sequence[str]], int]
+
+
+class Chain:
+    """Stages one after the other, and what is known about them.
+
+    Args:
+        state: the file in which that is kept
+        resume: the command that goes on after a stop
+        runner: what runs script and flags and gives the exit code, for tests
+    """
+
+    def __init__(
+        self, stages: Sequence[Stage], state: Path, *, resume: str, runner: Runner | None = None
+    ):
+        self.stages, self.resume = list(stages), resume
+        self._path, self._runner = state, runner
+        kept = read_json(state, format=FORMAT) if state.is_file() else {}
+        self._records: dict[str, dict[str, Any]] = dict(kept.get("stages", {}))
+        self._digests = _Digests(kept.get("digests", {}))
+
+    def plan(self, start: str | None = None) -> list[Step]:
+        """What a run would do, as far as that is known before its first stage has run.
+
+        Raises:
+            UserError: as `run` does
+        """
+        steps: list[Step] = []
+        made: dict[Path, str] = {}
+        for stage, is_forced in self._wanted(start):
+            step = self._step(stage, is_forced=is_forced)
+            before = next((made[path] for path in stage.inputs if path in made), None)
+            if step.why is None and before is not None:
+                step = Step(stage, self._words(stage, again=True), f"if {before} makes a change")
+            if step.why is not None:
+                made |= dict.fromkeys(stage.outputs, stage.name)
+            steps.append(step)
+        return steps
+
+    def run(self, start: str | None = None) -> list[Done]:
+        """Run every stage that isn't finished.
+
+        Args:
+            start: the stage to begin with, whether it is finished or not
+
+        Raises:
+            UserError: if a stage fails, `start` is no stage or those before it aren't finished, or
+                another run is at work
+            KeyboardInterrupt: if a stage was stopped; with the command to go on with
+        """
+        with _only_one(self._path.with_suffix(".lock")) as lock:
+            runner = self._runner or (lambda words: run_script(words, keep_open=(lock,)))
+            wanted = self._wanted(start)
+            return [self._do(stage, is_forced, runner) for stage, is_forced in wanted]
+
+    def _do(self, stage: Stage, is_forced: bool, runner: Runner) -> Done:
+        number = f"{self.stages.index(stage) + 1}/{len(self.stages)} {stage.name}"
+        step = self._step(stage, is_forced=is_forced)
+        if step.why is None:
+            record = self._records[stage.name]
+            log.info("%s  finished before, in %s", number, clock(record["seconds"]))
+            return Done(stage.name, record["seconds"], record["exit_code"], was_run=False)
+        log.info("%s  %s\n  %s", number, step.why, step.command)
+        record = {"made_from": self._made_from(stage), "state": "started", "command": step.command}
+        self._keep(stage, record)
+        began = time.monotonic()
+        code = runner(step.words)
+        seconds = time.monotonic() - began
+        self._require_success(stage, code)
+        ended = {"state": "done", "seconds": round(seconds, 2), "exit_code": code}
+        self._keep(stage, record | ended)
+        log.info("%s  done in %s", number, clock(seconds))
+        return Done(stage.name, seconds, code, was_run=True)
+
+    def _require_success(self, stage: Stage, code: int) -> None:
+        if code == INTERRUPTED or -code in STOPPING:
+            raise KeyboardInterrupt(f"stopped in stage '{stage.name}'; go on with: {self.resume}")
+        if code not in stage.good_exits:
+            how = f"failed with exit code {code}, see above"
+            if code < 0:
+                name = signal.Signals(-code).name
+                how = f"was ended by {name}"
+                how += ", mostly too little memory" if name == "SIGKILL" else ""
+            raise UserError(f"stage '{stage.name}' {how}", fix=f"then go on with: {self.resume}")
+        if gone := [path for path in stage.outputs if not path.exists()]:
+            raise UserError(f"stage '{stage.name}' didn't leave what it should", where=gone[0])
+
+    def _wanted(self, start: str | None) -> list[tuple[Stage, bool]]:
+        """The stages to look at, and whether they are to be run in any case."""
+        names = [stage.name for stage in self.stages]
+        if start is None:
+            return [(stage, False) for stage in self.stages]
+        if start not in names:
+            raise UserError(f"no stage '{start}'", fix=f"--from one of {', '.join(names)}")
+        first = names.index(start)
+        for stage in self.stages[:first]:
+            if gone := [path for path in stage.outputs if not path.exists()]:
+                what = f"nothing to start '{start}' from: '{stage.name}' has not been run"
+                raise UserError(what, where=gone[0], fix=self.resume)
+        return [(stage, True) for stage in self.stages[first:]]
+
+    def _step(self, stage: Stage, *, is_forced: bool) -> Step:
+        record = self._records.get(stage.name)
+        if record is None:
+            return Step(stage, self._words(stage), "not done yet")
+        changed = _changes(record["made_from"], self._made_from(stage))
+        gone = [path for path in stage.outputs if not path.exists()]
+        is_done = record["state"] == "done"
+        why = None
+        if changed:
+            more = len(changed) - MOST_CHANGES
+            why = "changed: " + ", ".join(changed[:MOST_CHANGES])
+            why += f" and {more} more" if more > 0 else ""
+        elif not is_done:
+            why = "was stopped"
+        elif gone:
+            why = f"{gone[0].name} is gone"
+        elif is_forced:
+            why = "asked for"
+        again = bool(why) and (bool(changed) or is_done)
+        return Step(stage, self._words(stage, again=again), why)
+
+    def _words(self, stage: Stage, *, again: bool = False) -> tuple[str, ...]:
+        more = stage.again if again else ()
+        return (stage.script, *stage.flags, *more, *stage.machine_flags)
+
+    def _made_from(self, stage: Stage) -> dict[str, str]:
+        inputs = {str(path): self._digests.of(path) for path in stage.inputs}
+        return {"settings": shlex.join([stage.script, *stage.flags]), **inputs}
+
+    def _keep(self, stage: Stage, record: dict[str, Any]) -> None:
+        self._records[stage.name] = record
+        kept = {"stages": self._records, "digests": self._digests.known}
+        write_json(self._path, {"format": FORMAT, "version": VERSION, **kept})
+
+
+def run_script(words: Sequence[str], *, keep_open: Sequence[int] = ()) -> int:
+    """Run a script of this clone with its flags, and wait for it.
+
+    Signals to stop are handed on, once each, as Ctrl-C: the script saves and leaves in its own way.
+
+    Args:
+        keep_open: file descriptors that the script holds as long as it lives
+
+    Returns:
+        its exit code; the negative number of a signal that ended it
+    """
+    command = [sys.executable, str(ROOT / words[0]), *words[1:]]
+    # In a group of its own, else the terminal would send it the signal, too.
+    process = subprocess.Popen(command, process_group=0, pass_fds=keep_open)
+    asked = False
+
+    def hand_on(*_: Any) -> None:
+        nonlocal asked
+        asked = True
+        process.send_signal(signal.SIGINT)
+
+    with _handled(hand_on):
+        code = process.wait()
+    return INTERRUPTED if asked and code else code
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[..., None]) -> Iterator[None]:
+    """Outside the main thread signals aren't ours to handle; those that are ignored stay so."""
+    old = {}
+    try:
+        for number in STOPPING:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                old[number] = signal.signal(number, handler)
+    except ValueError:
+        pass
+    try:
+        yield
+    finally:
+        for number, before in old.items():
+            signal.signal(number, before)
+
+
+@contextlib.contextmanager
+def _only_one(path: Path) -> Iterator[int]:
+    """Refuse a second run at the same time; a stage that outlived a killed run counts as one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            what = "another run, or a stage that one left behind, is at work here"
+            raise UserError(what, where=path, fix="wait for its end, or stop it") from error
+        yield file.fileno()
+
+
+class _Digests:
+    """Contents of files and folders; a file of the same size and time is read once only."""
+
+    def __init__(self, known: Mapping[str, Sequence[Any]]):
+        self.known = dict(known)
+
+    def of(self, path: Path) -> str:
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.is_file() and _counts(p, path))
+            rows = [f"{p.relative_to(path).as_posix()} {self._of_file(p)}" for p in found]
+            return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:24]
+        return self._of_file(path) if path.is_file() else "absent"
+
+    def _of_file(self, path: Path) -> str:
+        status = path.stat()
+        size, moment = status.st_size, status.st_mtime_ns
+        kept = self.known.get(str(path), ())
+        if list(kept[:2]) == [size, moment]:
+            return str(kept[2])
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:24]
+        self.known[str(path)] = [size, moment, digest]
+        return digest
+
+
+def _counts(path: Path, folder: Path) -> bool:
+    """Hidden files are drafts."""
+    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    names = sorted({*old, *new}, key=lambda name: (name != "settings", name))
+    return [name for name in names if old.get(name) != new.get(name)]
