@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,6 @@ from typing import cast
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from tqdm import tqdm
 
 from lewm.clip_shards import PartClips, Skip, finished_parts, outcome, publish, write_parts
 from lewm.config import PreprocessConfig
@@ -34,7 +31,7 @@ from ttscommon.files import read_json, require_free_disk
 from ttscommon.machine import processes
 from ttscommon.manifest import Clip
 from ttscommon.mel import MelRecipe, log_mel
-from ttscommon.progress import clock
+from ttscommon.progress import SoundProgress
 from ttscommon.transcribe import Transcriber, load_transcriber
 from ttscommon.workspace import Speaker
 
@@ -46,7 +43,6 @@ TYPICAL_SECONDS = 6.0  # of a clip cut from a long recording; only sizes the sha
 # Measured, in processor seconds on one core: mels cost 0.004 s per second of sound, finding
 # speech 0.04 and Whisper base 0.3 or more; a further process takes 10 to 20 s to start.
 MEL_COST, WHISPER_COST, PROCESS_COST = 0.004, 0.3, 15.0
-LOG_EVERY = 5.0  # seconds
 WITHOUT_EFFECT = ("workers", "clips_per_shard")  # settings that change no feature
 PATIENCE = timedelta(days=30)  # one of several machines may have far more to do than another
 
@@ -215,7 +211,8 @@ def _work(
     done = finished_parts(folder)
     todo = [(path, tasks) for path, tasks in shards if not path.is_file()]
     fresh = [task.part for _, tasks in todo for task in tasks if task.key not in done]
-    progress = _Progress(sum(part.seconds for part in fresh), is_shown=shows_progress)
+    seconds = sum(part.seconds for part in fresh)
+    progress = SoundProgress("prepared", seconds, is_shown=shows_progress)
     try:
         with Parallel(n_jobs=_n_processes(fresh, job), return_as="generator_unordered") as parallel:
             for path, tasks in todo:
@@ -301,33 +298,6 @@ def _remove_drafts(folder: Path) -> None:
     """Delete what a killed process was writing."""
     for path in folder.glob(".shard-*.part"):
         path.unlink(missing_ok=True)
-
-
-class _Progress:
-    """A bar on a terminal, elsewhere a line every few seconds; counts seconds of sound."""
-
-    def __init__(self, seconds: float, *, is_shown: bool):
-        self.total, self.done, self._began = seconds, 0.0, time.monotonic()
-        self._next_line = self._began + LOG_EVERY
-        is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=round(seconds), unit="s", disable=not (is_shown and is_terminal))
-        self._shows_lines = is_shown and not is_terminal
-
-    def advance(self, seconds: float) -> None:
-        self.done += seconds
-        self._bar.update(round(self.done) - self._bar.n)
-        now = time.monotonic()
-        if self._shows_lines and now >= self._next_line:
-            self._next_line = now + LOG_EVERY
-            speed = self.done / (now - self._began)
-            log.info(
-                "prepared %s of %s of sound  %.1f x real time  eta %s",
-                *(clock(self.done), clock(self.total), speed),
-                clock((self.total - self.done) / max(speed, 1e-9)),
-            )
-
-    def close(self) -> None:
-        self._bar.close()
 
 
 if __name__ == "__main__":

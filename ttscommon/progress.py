@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from tqdm import tqdm
 
 from ttscommon.files import atomic
 
 log = logging.getLogger(__name__)
+
+LOG_EVERY = 5.0  # seconds
 
 
 def clock(seconds: float) -> str:
@@ -110,3 +114,36 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             log.warning("%s: left out a broken line", path)
     return records
+
+
+class SoundProgress:
+    """A bar on a terminal, elsewhere a line every few seconds; counts seconds of sound.
+
+    Args:
+        done: what is done to the sound, such as "prepared"
+        seconds: of sound to work on
+    """
+
+    def __init__(self, done: str, seconds: float, *, is_shown: bool = True):
+        self.what, self.total, self.done, self._began = done, seconds, 0.0, time.monotonic()
+        self._next_line = self._began + LOG_EVERY
+        is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=round(seconds), unit="s", disable=not (is_shown and is_terminal))
+        self._shows_lines = is_shown and not is_terminal
+
+    def advance(self, seconds: float) -> None:
+        """Count sound that was worked on."""
+        self.done += seconds
+        self._bar.update(round(self.done) - self._bar.n)
+        now = time.monotonic()
+        if self._shows_lines and now >= self._next_line:
+            self._next_line = now + LOG_EVERY
+            speed = self.done / (now - self._began)
+            log.info(
+                "%s %s of %s of sound  %.1f x real time  eta %s",
+                *(self.what, clock(self.done), clock(self.total), speed),
+                clock((self.total - self.done) / max(speed, 1e-9)),
+            )
+
+    def close(self) -> None:
+        self._bar.close()

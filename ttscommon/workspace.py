@@ -26,6 +26,7 @@ class Speaker:
       dataset/clips/             what tools/segment_recordings.py cut out of them, see clips.jsonl
       dataset/transcripts_verbatim.csv, words.json   what Whisper heard in the clips
       dataset/validation.html    what is odd about clips and texts
+      dataset/processed/         the clips as IndexTTS2 trains on them
       embeddings/speaker_embeddings.pt   the voice as IndexTTS2 stores it
       lewm/ higgs/ kani/         one SystemFolder per system
       outputs/                   speech that was generated
@@ -101,6 +102,11 @@ class Speaker:
     @property
     def validation_page(self) -> Path:
         return self.dataset / "validation.html"
+
+    @property
+    def processed(self) -> Path:
+        """What tools/prepare_lora_dataset.py makes of the clips."""
+        return self.dataset / "processed"
 
     @property
     def speaker_embeddings(self) -> Path:
