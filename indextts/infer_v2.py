@@ -21,7 +21,7 @@ from indextts.frontend.text import PAUSE
 from indextts.gpt.decoding import require_room
 from indextts.gpt.fixed import FixedVoice
 from indextts.inference import Models, Synthesizer, said
-from indextts.loading import Amp, FlowDtype, LanguageModel, load_language_model, within_memory
+from indextts.loading import Amp, FlowDtype, load_language_model, with_adapter, within_memory
 from indextts.lora import Adapter
 from indextts.references import ReferenceReader
 from indextts.speaker_embeddings import SpeakerEmbeddings, Voice, read_voice, require_fit
@@ -55,7 +55,8 @@ class IndexTTS2:
             at first, and a C++ compiler
         use_qwen_emo: False refuses moods from text
         aux_paths: where other models lie, see `CheckpointFolder.open`
-        lora_path: a LoRA adapter's folder
+        lora_path: a LoRA adapter's folder; it stays apart from the weights
+        lora_scale: how strong it is, 1 as it was trained
         gpt_checkpoint: another language model than the folder's, fully fine-tuned
         amp: precision of the language model; all else stays in float32
         flow_dtype: what the flow's estimator computes in
@@ -87,6 +88,7 @@ class IndexTTS2:
         aux_paths: Mapping[str, Path | str] | None = None,
         *,
         lora_path: Path | str | None = None,
+        lora_scale: float = 1.0,
         gpt_checkpoint: Path | str | None = None,
         amp: Amp = "no",
         flow_dtype: FlowDtype = "fp32",
@@ -103,7 +105,14 @@ class IndexTTS2:
         if self.folder.config.is_miniature:
             log.warning("a miniature checkpoint: its weights are random, it speaks noise")
         self.gpt_path = Path(gpt_checkpoint) if gpt_checkpoint else self.folder.gpt
-        self.language_model = self._load_language_model(lora_path)
+        self.language_model = load_language_model(
+            self.gpt_path,
+            self.folder.config.gpt,
+            Path(lora_path) if lora_path else None,
+            scale=lora_scale,
+            dtype=self.dtype,
+            device=self.device,
+        )
         models = Models.load(self.folder, self.language_model.gpt, self.device)
         if use_torch_compile:
             models.s2mel.cfm.estimator.compile(dynamic=True)
@@ -271,17 +280,19 @@ class IndexTTS2:
         self._release()
         return voice
 
-    def load_lora(self, path: Path | str) -> Adapter:
+    def load_lora(self, path: Path | str, scale: float = 1.0) -> Adapter:
         """Speak with this adapter from now on, instead of the present one.
+
+        Args:
+            scale: how strong it is, 1 as it was trained
 
         Raises:
             UserError: if there is none, or it belongs to another base; nothing is changed then
         """
-        changed = self._load_language_model(path)
-        assert changed.adapter is not None
-        self.language_model = changed
-        self.synthesizer.speak_with(changed.gpt)
-        return changed.adapter
+        self.language_model = with_adapter(self.language_model, Path(path), scale)
+        self.synthesizer.speak_with(self.language_model.gpt)
+        assert self.language_model.adapter is not None
+        return self.language_model.adapter
 
     def normalize_emo_vec(
         self, emo_vector: Sequence[float], apply_bias: bool = True
@@ -321,15 +332,6 @@ class IndexTTS2:
         voice = read_voice(stored)
         require_fit(voice, self.synthesizer.models.gpt, self.synthesizer.models.s2mel)
         return voice.to(self.device)
-
-    def _load_language_model(self, lora_path: Path | str | None) -> LanguageModel:
-        return load_language_model(
-            self.gpt_path,
-            self.folder.config.gpt,
-            Path(lora_path) if lora_path else None,
-            dtype=self.dtype,
-            device=self.device,
-        )
 
     def _load_emotion_reader(self) -> None:
         if not self._use_qwen_emo:

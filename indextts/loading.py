@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import torch
 from indextts import weights
 from indextts.config import GptConfig
 from indextts.gpt.model import UnifiedVoice
-from indextts.lora import Adapter, merge_adapter
+from indextts.lora import Adapter, attach
 from ttscommon.errors import UserError
 
 LESS = "--batch-size 1 --amp fp16 --flow-dtype bf16 --offload, or a stored speaker"
@@ -29,12 +30,14 @@ SMALL_CARD = 10e9  # bytes of GPU memory; below it models leave when they have d
 @dataclass(frozen=True)
 class LanguageModel:
     """Attributes:
-    adapter: the LoRA that is merged in, if any
+    adapter: the LoRA that is attached, if any
+    scale: how strong it is
     fingerprint: of the weights that speak, the LoRA included, before they were rounded
     """
 
     gpt: UnifiedVoice
     adapter: Adapter | None
+    scale: float
     fingerprint: str
 
 
@@ -43,21 +46,30 @@ def load_language_model(
     config: GptConfig,
     lora_path: Path | None,
     *,
+    scale: float = 1.0,
     dtype: torch.dtype,
     device: torch.device,
 ) -> LanguageModel:
-    """Read the language model and merge an adapter into it, before anything is rounded.
+    """Read the language model and put an adapter into it.
 
     Raises:
         UserError: if a file is missing or broken, or they belong to different models
     """
-    if lora_path is None:
-        gpt = weights.load_gpt(path, config, dtype=dtype, device=device)
-        return LanguageModel(gpt, None, gpt.file_fingerprint or weights.fingerprint(gpt))
-    gpt = weights.load_gpt(path, config)
-    adapter = merge_adapter(gpt, lora_path)
-    gpt.file_fingerprint = weights.fingerprint(gpt)
-    return LanguageModel(gpt.to(device, dtype), adapter, gpt.file_fingerprint)
+    gpt = weights.load_gpt(path, config, dtype=dtype, device=device)
+    base = LanguageModel(gpt, None, 1.0, gpt.file_fingerprint or weights.fingerprint(gpt))
+    return base if lora_path is None else with_adapter(base, lora_path, scale)
+
+
+def with_adapter(model: LanguageModel, folder: Path, scale: float = 1.0) -> LanguageModel:
+    """The same weights with this adapter, instead of the present one.
+
+    Raises:
+        UserError: if there is none, or it belongs to another base; nothing is changed then
+    """
+    adapter = attach(model.gpt, folder, scale)
+    base = model.gpt.file_fingerprint or weights.fingerprint(model.gpt)
+    mark = hashlib.sha256(f"{base} {adapter.sha256} {scale}".encode()).hexdigest()
+    return LanguageModel(model.gpt, adapter, scale, mark)
 
 
 def gpt_dtype(amp: str, *, use_fp16: bool, device: torch.device) -> torch.dtype:

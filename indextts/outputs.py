@@ -42,7 +42,13 @@ def report(tts: IndexTTS2, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "folder": str(tts.folder.root),
             "gpt": str(tts.gpt_path),
             "fingerprint": tts.language_model.fingerprint,
-            "lora": {"folder": str(adapter.folder), "sha256": adapter.sha256} if adapter else None,
+            "lora": {
+                "folder": str(adapter.folder),
+                "sha256": adapter.sha256,
+                "scale": tts.language_model.scale,
+            }
+            if adapter
+            else None,
             "is_miniature": tts.folder.config.is_miniature,
         },
         "device": str(tts.device),

@@ -216,8 +216,15 @@ def load_matrices(folder: CheckpointFolder) -> tuple[Tensor, Tensor]:
 
 
 def gpt_state_for_saving(gpt: UnifiedVoice) -> dict[str, Tensor]:
-    """All tensors by their official names and in their official layout, on the CPU."""
-    return {key: value.detach().cpu().contiguous() for key, value in gpt.state_dict().items()}
+    """All tensors by their official names and in their official layout, on the CPU.
+
+    Raises:
+        ValueError: if there is an adapter in it, which would be lost
+    """
+    state = gpt.state_dict()
+    if any(ADAPTER.search(key) for key in state):
+        raise ValueError("merge or detach the adapter first")
+    return {key: value.detach().cpu().contiguous() for key, value in state.items()}
 
 
 def save_gpt(path: Path, gpt: UnifiedVoice) -> None:
@@ -238,13 +245,15 @@ def save_gpt(path: Path, gpt: UnifiedVoice) -> None:
 def fingerprint(gpt: UnifiedVoice) -> str:
     """Which weights these are: equal for equal weights, another after any training or merging.
 
-    A model read in half precision has the fingerprint of its file.
+    An adapter that is attached isn't counted: it is that of the base. A model read in half precision has the fingerprint of its file.
 
     Raises:
         ValueError: for a model in half precision that no file was read for
     """
     if gpt.mel_head.weight.dtype == torch.float32:
-        return _digest(gpt.state_dict())
+        state = gpt.state_dict()
+        names = {key: key.replace(".base_layer.", ".") for key in state if not ADAPTER.search(key)}
+        return _digest({name: state[key] for key, name in names.items()})
     if gpt.file_fingerprint is None:
         raise ValueError("rounded weights have no fingerprint")
     return gpt.file_fingerprint

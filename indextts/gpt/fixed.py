@@ -213,7 +213,7 @@ def _logits(model: UnifiedVoice, buffers: Buffers) -> Tensor:
     """(B, V) of the code after `buffers.codes`"""
     places = torch.arange(buffers.may_read.shape[1], device=buffers.may_read.device)
     mask = (buffers.may_read & (places <= buffers.place))[:, None, None]  # (B, 1, 1, room)
-    x = F.embedding(buffers.codes, model.mel_embedding.weight)
+    x = model.mel_embedding(buffers.codes)
     x = x + model.mel_pos_embedding.emb(buffers.position)  # (B, D)
     hidden = model.gpt(x[:, None], mask, buffers.caches)
     return model.mel_head(model.final_norm(hidden[:, -1]))
