@@ -28,8 +28,10 @@ class Speaker:
       dataset/validation.html    what is odd about clips and texts
       dataset/processed/         the clips as IndexTTS2 trains on them
       embeddings/speaker_embeddings.pt   the voice as IndexTTS2 stores it
+      lora/ finetune/            IndexTTS2's language model, trained for the speaker
       lewm/ higgs/ kani/         one SystemFolder per system
       outputs/                   speech that was generated
+      pipeline.json              how far a one-command tool has come
       report.html
     ```
 
@@ -113,8 +115,27 @@ class Speaker:
         return self.folder / "embeddings" / "speaker_embeddings.pt"
 
     @property
+    def lora(self) -> SystemFolder:
+        """Adapters of IndexTTS2."""
+        return SystemFolder(self.folder / "lora")
+
+    @property
+    def finetune(self) -> SystemFolder:
+        """IndexTTS2's language model, fully fine-tuned."""
+        return SystemFolder(self.folder / "finetune")
+
+    @property
     def outputs(self) -> Path:
         return self.folder / "outputs"
+
+    @property
+    def comparison(self) -> Path:
+        """The same texts by one model after the other."""
+        return self.outputs / "comparison"
+
+    @property
+    def pipeline(self) -> Path:
+        return self.folder / "pipeline.json"
 
     @property
     def report(self) -> Path:
@@ -153,6 +174,21 @@ class SystemFolder:
     @property
     def final_checkpoint(self) -> Path:
         return self.folder / "final_checkpoint"
+
+    @property
+    def best_audio(self) -> Path:
+        """The checkpoint that sounds best, which needn't be the one of the lowest loss."""
+        return self.folder / "best_audio"
+
+    @property
+    def best_model(self) -> Path:
+        """The best checkpoint, where it is a single file."""
+        return self.folder / "best_model.pth"
+
+    @property
+    def latest(self) -> Path:
+        """The last checkpoint, where it is a single file."""
+        return self.folder / "latest.pth"
 
     @property
     def logs(self) -> Path:
