@@ -31,7 +31,7 @@ from ttscommon.files import read_json, require_free_disk
 from ttscommon.machine import processes
 from ttscommon.manifest import Clip
 from ttscommon.mel import MelRecipe, log_mel
-from ttscommon.progress import SoundProgress
+from ttscommon.sound_progress import SoundProgress
 from ttscommon.transcribe import Transcriber, load_transcriber
 from ttscommon.workspace import Speaker
 

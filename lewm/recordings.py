@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lewm.clip_shards import Skip
 from lewm.config import PreprocessConfig
 from lewm.text import MAX_TEXT_BYTES, clean
-from ttscommon.audio import (
-    UNREADABLE_SUFFIXES,
-    Audio,
-    duration,
-    find_audio,
-    load,
-    normalize_loudness,
-    sound_edges,
+from ttscommon.audio import UNREADABLE_SUFFIXES, Audio, duration, find_audio
+from ttscommon.clipping import (
+    SHORTEST_SPEECH,
+    PartSound,
+    count_parts,
+    cut_spans,
+    has_speech,
+    read_part,
+    tidy,
 )
 from ttscommon.errors import UserError
 from ttscommon.manifest import match_transcripts, read_transcripts
-from ttscommon.segment import Span, join_spans, longest_silence, speech_spans
+from ttscommon.segment import Span, speech_spans
 from ttscommon.transcribe import Transcriber
 
 log = logging.getLogger(__name__)
 
-# A longer recording is worked on in parts, so that memory stays flat and processes can share it.
-PART_SECONDS = 300.0
-# Parts are divided at the longest silence within so many seconds of the even division.
-SEARCH_SECONDS = 15.0
-SHORTEST_SPEECH = 0.3  # seconds
 # Every clip begins and ends alike, as in the measured recipe (docs/lewm.md).
 LEAD, TAIL = 0.04, 0.08  # seconds
 NO_TRANSCRIPT = "no transcript, and no transcription"
@@ -140,7 +132,7 @@ def divide(recordings: Sequence[Recording]) -> list[Part]:
     """Recordings in parts of a few minutes at most."""
     parts = []
     for recording in recordings:
-        n_parts = max(1, math.ceil(recording.seconds / PART_SECONDS))
+        n_parts = count_parts(recording.seconds)
         parts += [Part(recording, index, n_parts) for index in range(n_parts)]
     return parts
 
@@ -155,11 +147,12 @@ def cut(
     transcript belong to which piece.
     """
     try:
-        audio, offset, is_torn = _read(part, sample_rate)
+        sound = _read(part, sample_rate)
     except UserError as error:
         return [], [(part.name, error.what)]
     text = None if config.transcribe == "always" else part.recording.text
-    whole = _tidy(audio, sample_rate, config)
+    offset = sound.start
+    whole = _tidy(sound.audio, sample_rate, config)
     if whole is None:
         return [], [(part.name, f"less than {SHORTEST_SPEECH:g} s of sound")]
     limit = (config.max_seconds + LEAD + TAIL) * sample_rate
@@ -169,9 +162,9 @@ def cut(
     if transcriber is None:
         is_long = "" if fits else f"longer than {config.max_seconds:g} s, so it must be cut; "
         return [], [(part.name, is_long + NO_TRANSCRIPT)]
-    if fits and not _has_speech(whole.audio, sample_rate):
+    if fits and not has_speech(whole.audio, sample_rate):
         return [], [(part.name, "no speech in it")]
-    pieces, lost = ([whole], []) if fits else _pieces(audio, sample_rate, config, is_torn)
+    pieces, lost = ([whole], []) if fits else _pieces(sound, sample_rate, config)
     heard = [transcriber.text(piece.audio, sample_rate, config.language) for piece in pieces]
     cuts, skipped = _with_text(pieces, heard, offset, part)
     if not pieces and not lost:
@@ -202,70 +195,27 @@ def _with_text(
 
 
 def _pieces(
-    audio: Audio, sample_rate: int, config: PreprocessConfig, is_torn: tuple[bool, bool]
+    part: PartSound, sample_rate: int, config: PreprocessConfig
 ) -> tuple[list[Cut], list[Span]]:
     """The clips in a long recording, and the speech that is in none of them."""
-    total = len(audio) / sample_rate
-    speech = speech_spans(audio, sample_rate)
-    whole_words = [
-        span
-        for span in speech
-        if not (is_torn[0] and span.start == 0) and not (is_torn[1] and span.end >= total)
-    ]
     low, high = config.min_seconds, config.max_seconds
+    speech = speech_spans(part.audio, sample_rate)
+    kept, lost = cut_spans(part, sample_rate, speech, min_seconds=low, max_seconds=high)
     pieces = []
-    kept = join_spans(audio, sample_rate, whole_words, min_seconds=low, max_seconds=high)
     for span in kept:
-        piece = audio[round(span.start * sample_rate) : round(span.end * sample_rate)]
-        tidy = _tidy(piece, sample_rate, config)
-        if tidy is not None:
-            pieces.append(Cut(tidy.audio, "", span.start + tidy.start, is_piece=True))
-    lost = [span for span in speech if not any(k.start <= span.start < k.end for k in kept)]
+        piece = part.audio[round(span.start * sample_rate) : round(span.end * sample_rate)]
+        neat = _tidy(piece, sample_rate, config)
+        if neat is not None:
+            pieces.append(Cut(neat.audio, "", span.start + neat.start, is_piece=True))
     return pieces, lost
 
 
 def _tidy(audio: Audio, sample_rate: int, config: PreprocessConfig) -> Cut | None:
-    """Trimmed, with LEAD and TAIL seconds around, at the wanted loudness; None if nothing is left.
-
-    The edges are the recording's own as far as it goes, and silence beyond.
-    """
-    start, end = sound_edges(audio, sample_rate, config.trim_db)
-    if end - start < SHORTEST_SPEECH * sample_rate:
-        return None
-    lead, tail = round(LEAD * sample_rate), round(TAIL * sample_rate)
-    before, after = max(0, lead - start), max(0, end + tail - len(audio))
-    kept = audio[max(0, start - lead) : end + tail]
-    level = normalize_loudness(np.pad(kept, (before, after)), sample_rate, config.loudness)
-    return Cut(level, "", max(0, start - lead) / sample_rate)
+    look = {"trim_db": config.trim_db, "loudness": config.loudness, "lead": LEAD, "tail": TAIL}
+    piece = tidy(audio, sample_rate, **look)
+    return None if piece is None else Cut(piece.audio, "", piece.start)
 
 
-def _has_speech(audio: Audio, sample_rate: int) -> bool:
-    return sum(span.duration for span in speech_spans(audio, sample_rate)) >= SHORTEST_SPEECH
-
-
-def _read(part: Part, sample_rate: int) -> tuple[Audio, float, tuple[bool, bool]]:
-    """The part's sound, where it starts, and whether its start and end may be inside a word."""
+def _read(part: Part, sample_rate: int) -> PartSound:
     recording = part.recording
-    if part.n_parts == 1:
-        return load(recording.path, sample_rate), 0.0, (False, False)
-    start, starts_torn = _boundary(recording, part.index, part.n_parts, sample_rate)
-    end, ends_torn = _boundary(recording, part.index + 1, part.n_parts, sample_rate)
-    audio = load(recording.path, sample_rate, start=start, end=end)
-    return audio, start, (starts_torn, ends_torn)
-
-
-@functools.lru_cache(maxsize=16)
-def _boundary(
-    recording: Recording, index: int, n_parts: int, sample_rate: int
-) -> tuple[float, bool]:
-    """Seconds at which a part begins, and whether that may be inside a word.
-
-    Both neighbours work it out for themselves and come to the same.
-    """
-    even = recording.seconds * index / n_parts
-    if index in (0, n_parts):
-        return even, False
-    window = Span(even - SEARCH_SECONDS, even + SEARCH_SECONDS)
-    around = load(recording.path, sample_rate, start=window.start, end=window.end)
-    middle = longest_silence(around, sample_rate)
-    return (even, True) if middle is None else (window.start + middle, False)
+    return read_part(recording.path, recording.seconds, part.index, part.n_parts, sample_rate)

@@ -9,7 +9,6 @@ import pytest
 import soundfile
 import torch
 
-from lewm import recordings
 from lewm.config import PreprocessConfig
 from lewm.features import MANIFEST_FILE, FeatureStore
 from lewm.preprocess import prepare
@@ -22,6 +21,7 @@ from tests.lewm.recordings_made import (
     write_transcripts,
 )
 from tools import lewm_preprocess
+from ttscommon import clipping
 from ttscommon.audio import load
 from ttscommon.errors import UserError
 from ttscommon.manifest import read_manifest
@@ -138,8 +138,8 @@ def test_a_long_recording_is_cut_and_its_pieces_are_transcribed(talk, tmp_path):
 def test_a_very_long_recording_is_worked_on_in_parts_without_tearing_words(
     talk, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(recordings, "PART_SECONDS", 12.0)
-    monkeypatch.setattr(recordings, "SEARCH_SECONDS", 4.0)
+    monkeypatch.setattr(clipping, "PART_SECONDS", 12.0)
+    monkeypatch.setattr(clipping, "SEARCH_SECONDS", 4.0)
     config = PreprocessConfig(workers=1, max_seconds=8.0)
     prepare(None, config, source=talk, output=tmp_path, transcriber=CountingTranscriber())
     sound = load(talk / "talk.wav", RATE)

@@ -1,0 +1,63 @@
+"""Results that were paid for, kept line by line: a run killed at any moment goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ttscommon.files import atomic
+from ttscommon.progress import read_records
+
+
+class Ledger:
+    """A JSONL file of {"key", "value"}, to which each result is appended as soon as it is there.
+
+    A last line cut short by a kill is left out when the file is read, and its rest never runs into
+    the next line.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        records = (record for record in read_records(path) if isinstance(record, dict))
+        self._values = {r["key"]: r["value"] for r in records if {"key", "value"} <= set(r)}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def values(self) -> list[Any]:
+        return list(self._values.values())
+
+    def append(self, key: str, value: Any) -> None:
+        """Keep `value`, plain data, from now on."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = _line(key, value)
+        with self.path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, 2)
+                if file.read(1) != b"\n":
+                    line = "\n" + line
+            file.write(line.encode())
+        self._values[key] = value
+
+    def replace(self, values: Mapping[str, Any]) -> None:
+        """Forget everything but `values`."""
+        with atomic(self.path) as draft:
+            lines = "".join(_line(key, value) for key, value in values.items())
+            draft.write_text(lines, encoding="utf-8")
+        self._values = dict(values)
+
+
+def content_key(path: Path) -> str:
+    """Changes with the bytes of the file, not with its name or date."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:24]
+
+
+def _line(key: str, value: Any) -> str:
+    return json.dumps({"key": key, "value": value}, ensure_ascii=False, allow_nan=False) + "\n"
