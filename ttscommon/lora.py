@@ -115,7 +115,7 @@ def read_adapter(
         read: reads a file of weights
 
     Raises:
-        UserError: if there is no adapter in the folder, or it is broken, or has no place in `module`
+        UserError: if the folder holds no adapter, a broken one, or one without a place in `module`
     """
     weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if weights is None or not (folder / CONFIG_FILE).is_file():
