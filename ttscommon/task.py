@@ -15,7 +15,11 @@ from ttscommon.schedule import Schedule
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """How the loop runs; families fill it from their own training config."""
+    """How the loop runs; families fill it from their own training config.
+
+    Attributes:
+        patience: evaluations without a better one after which a run ends; 0: none ends it
+    """
 
     steps: int
     learning_rate: float
@@ -33,6 +37,7 @@ class FitConfig:
     evaluate_every: int = 500
     save_every: int = 200
     monitor: str = "loss"
+    patience: int = 0
     workers: int = 0
     device: str = "auto"
     seed: int = 0

@@ -23,7 +23,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ttscommon.batching import BatchKey, BatchPlan, move
+from ttscommon.batching import BatchKey, BatchPlan, CountedEpochs, move
 from ttscommon.checkpoints import (
     RunFolder,
     State,
@@ -45,7 +45,7 @@ from ttscommon.task import FitConfig, FitReport, Task
 log = logging.getLogger(__name__)
 
 # Settings that change how a run goes but not what it computes, so a resume may change them.
-FREE_SETTINGS = ("log_every", "save_every", "workers", "device", "compile")
+FREE_SETTINGS = ("log_every", "save_every", "workers", "device", "compile", "patience")
 # A LoRA's first factor has no gradient until the second has left zero, so look at a few steps.
 GRADIENT_CHECK_STEPS = 3
 
@@ -96,6 +96,7 @@ class _Loop:
         state: State,
     ):
         self.task, self.plan, self.config, self.folder = task, plan, config, run
+        self.epochs = CountedEpochs(plan)
         self.accelerator, self.state = accelerator, state
         module = task.module.to(accelerator.device)
         groups = task.parameter_groups()
@@ -122,6 +123,10 @@ class _Loop:
             total=config.steps,
             active=accelerator.is_main_process,
             title=config.title,
+            watched=config.monitor,
+            command=run.command,
+            settings=state.settings,
+            device=str(accelerator.device),
         )
         if accelerator.is_main_process:
             _announce(module, config, state.step, accelerator)
@@ -138,6 +143,7 @@ class _Loop:
                 self._report(step, line=last or step % config.log_every == 0)
             if last or step % config.evaluate_every == 0:
                 self._evaluate(step)
+                last = last or self._is_stale(step)
             if last:
                 self._export(self.folder.final, step)
             if last or stopping or step % config.save_every == 0:
@@ -146,6 +152,8 @@ class _Loop:
                 raise KeyboardInterrupt(
                     f"stopped and saved at step {step}. Go on: {self.folder.resume_command}"
                 )
+            if last:
+                break
         state = self.state
         return FitReport(state.step, state.best_step, state.best_value, state.metrics)
 
@@ -198,7 +206,7 @@ class _Loop:
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         first = self.state.step * self.config.grad_accumulation * world
         left = (self.config.steps - self.state.step) * self.config.grad_accumulation
-        mine = itertools.islice(_stream(self.plan), first + rank, None, world)
+        mine = itertools.islice(_stream(self.epochs), first + rank, None, world)
         keys = itertools.islice(mine, left)  # lazy: a long run has millions
         loaded, workers = _Loaded(self.plan), self.config.workers
         return iter(DataLoader(loaded, batch_size=None, sampler=keys, num_workers=workers))
@@ -245,7 +253,13 @@ class _Loop:
         if not line:
             return
         values = {name: self._mean(value) for name, value in parts.items()}
-        self.monitor.step(step, {**values, "grad_norm": float(norm)}, lr=self._learning_rate(step))
+        taken = step * self.config.grad_accumulation * self.accelerator.num_processes
+        self.monitor.step(
+            step,
+            {**values, "grad_norm": float(norm)},
+            lr=self._learning_rate(step),
+            epoch=self.epochs.after(taken),
+        )
 
     def _evaluate(self, step: int) -> None:
         self._refuse_nan()
@@ -266,6 +280,14 @@ class _Loop:
         if best is None or value < best:
             self.state = State(**{**vars(self.state), "best_value": value, "best_step": step})
             self._export(self.folder.best, step)
+
+    def _is_stale(self, step: int) -> bool:
+        """Whether the last evaluations, as many as the patience, brought nothing better."""
+        config, best = self.config, self.state.best_step
+        if not config.patience or step - best < config.patience * config.evaluate_every:
+            return False
+        log.info("%s ends early: nothing better since step %d", config.title, best)
+        return True
 
     def _export(self, folder: Path, step: int) -> None:
         if self.accelerator.is_main_process:
@@ -315,10 +337,10 @@ class _Loaded(Dataset):
         return self.plan.load(key)
 
 
-def _stream(plan: BatchPlan[Any]) -> Iterator[BatchKey]:
+def _stream(epochs: CountedEpochs) -> Iterator[BatchKey]:
     """All batches of epoch 0, then of epoch 1, and so on without end."""
     for epoch in itertools.count():
-        keys = plan.epoch(epoch)
+        keys = epochs.keys(epoch)
         if not keys:
             raise UserError("no clips to train on", fix="prepare some recordings first")
         yield from keys

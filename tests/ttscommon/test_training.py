@@ -143,6 +143,18 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     assert (tmp_path / "state/model.safetensors").stat().st_mtime_ns == written
 
 
+def test_a_run_without_progress_ends_early_and_stays_ended(tmp_path: Path) -> None:
+    class Stuck(ToyTask):
+        def evaluate(self, module: Any, monitor: Any, step: int) -> dict[str, float]:
+            return {"loss": 1.0 if step < 4 else 0.5}
+
+    config = toy_config(evaluate_every=2, patience=2)
+    for _ in range(2):  # the second finds it finished
+        report = fit(Stuck(), ToyPlan(), config, toy_run(tmp_path))
+        assert (report.step, report.best_step) == (8, 4)
+    assert (tmp_path / "final" / "toy.st").exists()
+
+
 def test_changed_settings_and_data_are_listed_not_resumed(tmp_path: Path) -> None:
     fit(ToyTask(), ToyPlan(), toy_config(), toy_run(tmp_path))
     with pytest.raises(UserError, match=r"learning_rate: 0.01 -> 0.02; the data set.*--overwrite"):
