@@ -1,9 +1,12 @@
 """Speak with IndexTTS2, in the voice of a recording or of a stored speaker.
 
-Example: python tools/infer.py --reference-audio me.wav --text "Good morning. [pause:0.8] Coffee?"
+Example: python tools/infer.py --speaker ozzy --text "Good morning. [pause:0.8] Coffee?"
+Example: python tools/infer.py --reference-audio me.wav --text "Good morning."
 
-The first 15 seconds of the recording are used. `--save-speaker FILE` keeps its voice, so that
-`--speaker-embeddings FILE` later speaks without the recording and without the models that read it.
+With --speaker the stored voice speaks, by the best model that was trained for it: fully fine-tuned,
+else with a LoRA adapter, else the base. Of a recording the first 15 seconds are used.
+`--save-speaker FILE` keeps its voice, so that `--speaker-embeddings FILE` later speaks without the
+recording and without the models that read it.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from indextts.config import DecodingConfig, SpeechConfig
+from indextts.tuned import MODEL_TYPES, Tuned, choose, listing
 from ttscommon.cli import (
     Parser,
     add_config_flags,
@@ -28,6 +32,7 @@ from ttscommon.cli import (
     given,
     run,
 )
+from ttscommon.errors import UserError
 from ttscommon.files import write_json
 from ttscommon.outputs import read_texts, require_new, require_writable, speech_paths
 from ttscommon.workspace import Speaker
@@ -45,6 +50,7 @@ def build_parser() -> Parser:
     data.add_argument("--text", "-t", help="what to say; may hold [pause:0.8]")
     data.add_argument("--text-file", type=Path, help="UTF-8 file with one text a line")
     data.add_argument("--speaker", "-s", help="folder name under training/")
+    data.add_argument("--list-speakers", action="store_true", help="say who can speak, and leave")
     add_training_root(data)
     data.add_argument("--reference-audio", "-r", type=Path, help="recording of the voice")
     data.add_argument(
@@ -78,8 +84,19 @@ def _add_model_and_output(parser: Parser) -> None:
         "--model-dir", type=Path, help="checkpoint folder (default: checkpoints/ or below it)"
     )
     model.add_argument("--config", type=Path, help="another config.yaml than that folder's")
-    model.add_argument("--gpt-checkpoint", type=Path, help="fully fine-tuned language model")
-    model.add_argument("--lora-path", type=Path, help="folder of a LoRA adapter")
+    model.add_argument(
+        "--model-type",
+        choices=MODEL_TYPES,
+        default="auto",
+        help="which of the speaker's models; auto: finetune, else lora, else base",
+    )
+    model.add_argument(
+        "--gpt-checkpoint", type=Path, help="fully fine-tuned language model (default: by type)"
+    )
+    model.add_argument("--lora-path", type=Path, help="folder of an adapter (default: by type)")
+    model.add_argument(
+        "--lora-scale", type=float, help="strength of the adapter; 1 is as trained (default: 1)"
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--output", "-o", type=Path, help="wave file (default: after the text)")
     output.add_argument("--output-dir", type=Path, help="folder for it (default: the speaker's)")
@@ -104,6 +121,9 @@ def _add_model_and_output(parser: Parser) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse(argv)
+    if args.list_speakers:
+        print("\n".join(listing(args.training_root)))
+        return
     speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
     _require_inputs(parser, args)
     texts = read_texts(args.text_file) if args.text_file else [args.text] * (args.text is not None)
@@ -124,8 +144,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         require_wav(path)
     stored = _stored(args, speaker)
     voice = read_voice(stored) if stored else None
+    tuned = _model(parser, args, speaker)
     _require_sense(args, texts)
-    tts = _load(args)
+    tts = _load(args, tuned)
     requests = _requests(tts, args, voice, texts)
     if args.save_speaker:
         heard = tts.voice(args.reference_audio)
@@ -197,20 +218,45 @@ def _require_sense(args: argparse.Namespace, texts: Sequence[str]) -> None:
     )
 
 
-def _load(args: argparse.Namespace):
-    from indextts.infer_v2 import IndexTTS2
+def _model(parser: Parser, args: argparse.Namespace, speaker: Speaker | None) -> Tuned:
+    """The model that speaks, and a line that says which."""
+    if args.lora_path or args.gpt_checkpoint or speaker is None:
+        if args.model_type != "auto":
+            parser.error("--model-type chooses among the models of --speaker; leave out one of "
+                         "them, --lora-path or --gpt-checkpoint")  # fmt: skip
+        if args.lora_path:
+            return Tuned("lora", args.lora_path)
+        return Tuned("finetune", args.gpt_checkpoint) if args.gpt_checkpoint else Tuned("base")
+    tuned = choose(speaker, args.model_type)
+    print(f"{speaker.name} speaks by {tuned}", flush=True)
+    return tuned
 
-    return IndexTTS2(
+
+def _load(args: argparse.Namespace, tuned: Tuned):
+    """The model; an adapter that would change nothing is refused."""
+    from indextts.infer_v2 import IndexTTS2
+    from indextts.lora import adapter_effect
+
+    if args.lora_scale is not None and tuned.lora_path is None:
+        raise UserError(
+            f"--lora-scale, but {tuned} speaks", fix="leave it out, or --model-type lora"
+        )
+    tts = IndexTTS2(
         args.config,
         args.model_dir,
         device=args.device,
         use_torch_compile=args.compile,
-        lora_path=args.lora_path,
-        gpt_checkpoint=args.gpt_checkpoint,
+        lora_path=tuned.lora_path,
+        lora_scale=1.0 if args.lora_scale is None else args.lora_scale,
+        gpt_checkpoint=args.gpt_checkpoint or tuned.gpt_checkpoint,
         amp=args.amp,
         flow_dtype=args.flow_dtype,
         offload=args.offload,
     )
+    if tuned.lora_path is not None:
+        effect = adapter_effect(tts.language_model.gpt)
+        print(f"The adapter moves the logits by up to {effect:.3g}.", flush=True)
+    return tts
 
 
 def _requests(tts, args: argparse.Namespace, voice, texts: list[str]) -> list:

@@ -15,3 +15,11 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("indextts2") / "miniature"
     write_miniature(folder, seed=0)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(miniature: Path, tmp_path_factory: pytest.TempPathFactory):
+    """What training leaves, on the miniature checkpoint: see `tests.indextts.speakers.Trained`."""
+    from tests.indextts.speakers import Trained
+
+    return Trained(miniature, tmp_path_factory.mktemp("trained"))
