@@ -106,14 +106,14 @@ def _evaluate(args: argparse.Namespace, folders: Mapping[str, Path], cache: Path
     from ttscommon.evaluation.evaluate import evaluate
     from ttscommon.evaluation.measuring import choose_instruments
     from ttscommon.machine import pick_device
-    from ttscommon.transcribe import load_transcriber
+    from ttscommon.transcribe import identity, load_transcriber
 
     conditions = {name: find_utterances(where, args.texts) for name, where in folders.items()}
     name, device = args.whisper_model, pick_device(args.device).type
     transcriber = None if name == NO_RECOGNISER else load_transcriber(name, device)
     instruments = choose_instruments(
         transcriber,
-        transcriber_name=_identity(name),
+        transcriber_name=identity(name),
         language=args.language or "en",
         second_encoder=args.speaker_encoder,
     )
@@ -128,13 +128,6 @@ def _evaluate(args: argparse.Namespace, folders: Mapping[str, Path], cache: Path
         )
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt("stopped; the same command goes on from here") from stop
-
-
-def _identity(model: str) -> str:
-    """A model's name and, where it is a file here, its size: another file isn't the same model."""
-    files = (Path(model), Path(model) / "model.bin")
-    size = next((path.stat().st_size for path in files if path.is_file()), 0)
-    return f"{Path(model).name} {size}"
 
 
 def _folders(args: argparse.Namespace, parser: Parser) -> tuple[dict[str, Path], Path]:

@@ -70,6 +70,13 @@ def load_transcriber(model: str, device: str = "auto") -> Transcriber:
     return Whisper(model, device)
 
 
+def identity(model: str) -> str:
+    """A model's name and, where it is a file here, its size: another file isn't the same model."""
+    files = (Path(model), Path(model) / "model.bin")
+    size = next((path.stat().st_size for path in files if path.is_file()), 0)
+    return f"{Path(model).name} {size}"
+
+
 @dataclass(frozen=True)
 class Whisper:
     """openai-whisper, greedy, one clip at a time."""
