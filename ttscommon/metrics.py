@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +57,23 @@ def character_errors(
     wanted = "".join(normal_words(reference, language, fluent=fluent))
     heard = "".join(normal_words(hypothesis, language, fluent=fluent))
     return _errors(wanted, heard, jiwer.process_characters, len(wanted), len(heard))
+
+
+def aligned_words(
+    reference: Sequence[str], hypothesis: Sequence[str]
+) -> list[tuple[int | None, int | None]]:
+    """Which word became which: (index, index) pairs with the fewest errors, None for no word."""
+    if not reference or not hypothesis:
+        return [(i, None) for i in range(len(reference))] + [
+            (None, j) for j in range(len(hypothesis))
+        ]
+    chunks = jiwer.process_words(" ".join(reference), " ".join(hypothesis)).alignments[0]
+    pairs: list[tuple[int | None, int | None]] = []
+    for chunk in chunks:
+        ours = range(chunk.ref_start_idx, chunk.ref_end_idx)
+        theirs = range(chunk.hyp_start_idx, chunk.hyp_end_idx)
+        pairs += itertools.zip_longest(ours, theirs)
+    return pairs
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:

@@ -11,12 +11,15 @@ import numpy as np
 
 from ttscommon.audio import load
 from ttscommon.evaluation.conditions import Utterance, partners
+from ttscommon.evaluation.manner import Manner
 from ttscommon.evaluation.measuring import RATE, Measured, faults
-from ttscommon.evaluation.pauses import TOO_LONG_PAUSE, find_pauses
+from ttscommon.evaluation.pauses import LONG_PAUSE, TOO_LONG_PAUSE, Timing, find_pauses
+from ttscommon.evaluation.placement import agreement, find_places
 from ttscommon.evaluation.voices import mean_voice, similarity
-from ttscommon.evaluation.wording import count_fillers, count_syllables
+from ttscommon.evaluation.wording import count_fillers, count_syllables, plain_words
 from ttscommon.metrics import character_errors, mel_cepstral_distance, word_errors
 from ttscommon.segment import Span
+from ttscommon.transcribe import Word
 
 
 @dataclass(frozen=True)
@@ -70,20 +73,46 @@ class Context:
                 found[name] = similarity(np.array(voice, np.float32), mean_voice(known))
         return found
 
-    def recording_of(self, utterance: Utterance) -> Path | None:
+    def manner(self, utterance: Utterance) -> Manner:
+        """How the utterance is spoken."""
+        measured = self.measured[utterance.path]
+        spans = tuple(Span(start, end) for start, end in measured.speech)
+        pauses = tuple(find_pauses(spans))
+        text, heard = utterance.text or measured.heard or "", _words(measured)
+        timing = Timing(
+            speech=spans,
+            pauses=pauses,
+            n_words=len(plain_words(text).split()),
+            n_fillers=count_fillers(_verbatim(text, measured), self.language),
+            n_syllables=count_syllables(text, self.language),
+        )
+        paces = []
+        for word in heard:
+            syllables = count_syllables(word.word, self.language)
+            if syllables and word.end > word.start:
+                paces.append((syllables, (word.end - word.start) / syllables))
+        return Manner(
+            group=utterance.group,
+            timing=timing,
+            places=find_places(text, heard, pauses, self.language),
+            paces=paces,
+            voiced_npvi=measured.prosody.get("voiced_npvi"),
+        )
+
+    def recording_of(self, utterance: Utterance) -> Utterance | None:
         """The real recording of the same text, unless it is this one."""
         found = partners([utterance], self.real).get(0)
-        return found.path if found and found.path != utterance.path else None
+        return found if found and found.path != utterance.path else None
 
 
 def compare(condition: str, utterance: Utterance, context: Context) -> Result:
     """All numbers of one measured utterance."""
     measured = context.measured[utterance.path]
-    spans = [Span(start, end) for start, end in measured.speech]
-    pauses = find_pauses(spans)
+    manner = context.manner(utterance)
+    spans, pauses = manner.timing.speech, manner.timing.pauses
     parts = {
         **_word_parts(utterance.text, measured, context.language),
-        **_timing_parts(utterance.text or measured.heard or "", spans, pauses, context.language),
+        **_timing_parts(manner.timing),
         **{name: (value, 1.0) for name, value in context.voice_likeness(utterance).items()},
         **{name: (value, 1.0) for name, value in measured.prosody.items() if value is not None},
     }
@@ -91,12 +120,13 @@ def compare(condition: str, utterance: Utterance, context: Context) -> Result:
         if key in measured.quality:
             parts[name] = (measured.quality[key], 1.0)
     recording, expected = context.recording_of(utterance), None
-    if recording and spans and (reference := context.measured[recording].speech):
+    if recording and spans and (reference := context.measured[recording.path].speech):
         expected = reference[-1][1] - reference[0][0]
         parts["duration_ratio"] = (spans[-1].end - spans[0].start, expected)
+        parts["pause_placement_f1"] = agreement(manner.places, context.manner(recording).places)
         with suppress(ValueError):  # a click that passed for speech
-            distance = mel_cepstral_distance(load(utterance.path, RATE), load(recording, RATE))
-            parts["mel_cepstral_distance"] = (distance, 1.0)
+            ours, theirs = (load(one.path, RATE) for one in (utterance, recording))
+            parts["mel_cepstral_distance"] = (mel_cepstral_distance(ours, theirs), 1.0)
     found = faults(utterance.path, measured, text=utterance.text, expected_seconds=expected,
                    language=context.language)  # fmt: skip
     parts["faults"] = (float(bool(found)), 1.0)
@@ -128,21 +158,30 @@ def _word_parts(
     return {name: (errors.n_errors, errors.n_units) for name, errors in found.items()}
 
 
-def _timing_parts(
-    text: str, spans: Sequence[Span], pauses: Sequence[Span], language: str
-) -> dict[str, tuple[float, float]]:
-    if not spans:
+def _timing_parts(timing: Timing) -> dict[str, tuple[float, float]]:
+    if not timing.speech:
         return {}
-    seconds = spans[-1].end - spans[0].start
-    speaking = seconds - sum(pause.duration for pause in pauses)
-    n_too_long = sum(pause.duration > TOO_LONG_PAUSE for pause in pauses)
+    minutes, pauses = timing.seconds / 60, timing.pauses
     found = {
-        "pauses_per_minute": (len(pauses), seconds / 60),
-        "too_long_pauses_per_minute": (n_too_long, seconds / 60),
+        "pauses_per_minute": (len(pauses), minutes),
+        "too_long_pauses_per_minute": (sum(p.duration > TOO_LONG_PAUSE for p in pauses), minutes),
+        "long_pause_share": (sum(p.duration > LONG_PAUSE for p in pauses), len(pauses)),
         "pause_seconds": (sum(pause.duration for pause in pauses), len(pauses)),
-        "phonation_ratio": (speaking, seconds),
+        "phonation_ratio": (timing.speech_seconds, timing.seconds),
     }
-    if text:
-        found["fillers_per_minute"] = (count_fillers(text, language), seconds / 60)
-        found["syllables_per_second"] = (count_syllables(text, language), speaking)
+    for milliseconds in (100, 300):  # what counts as a pause decides how many there are
+        n = len(find_pauses(timing.speech, milliseconds / 1000))
+        found[f"pauses_per_minute_{milliseconds}ms"] = (n, minutes)
+    if timing.n_words:
+        found["fillers_per_minute"] = (timing.n_fillers, minutes)
+        found["syllables_per_second"] = (timing.n_syllables, timing.speech_seconds)
     return found
+
+
+def _verbatim(text: str, measured: Measured) -> str:
+    """What was said, hesitations included, as far as a recogniser writes them down."""
+    return text if measured.heard is None else measured.heard
+
+
+def _words(measured: Measured) -> list[Word]:
+    return [Word(str(word), float(start), float(end)) for word, start, end in measured.words]

@@ -18,8 +18,9 @@ from typing import Any, Literal
 from ttscommon.errors import UserError
 from ttscommon.evaluation.comparison import Context, Result, compare
 from ttscommon.evaluation.conditions import Utterance, pair
+from ttscommon.evaluation.likeness import Likeness, likeness
 from ttscommon.evaluation.measuring import Instruments, measure_all
-from ttscommon.evaluation.scores import Score, paired_ratio_difference, ratio_score
+from ttscommon.evaluation.scores import Score, paired_ratio_difference, ratio_score, share_score
 from ttscommon.files import atomic, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ BETTER: dict[str, Direction] = {
     "mel_cepstral_distance": "lower",
     "faults": "lower",
     "too_long_pauses_per_minute": "lower",
+    "pause_placement_f1": "higher",
 }
 # Guard rails, and how much worse is still no loss: a point of WER, a hundredth of a cosine.
 TOLERANCES = {
@@ -77,6 +79,7 @@ class Evaluation:
         differences: {condition: {metric: condition - base, over pairs}}
         absent: {metric: why it wasn't measured}
         skipped: (path, reason) of files that can't be read
+        likeness: how near the manner of speaking is to the real recordings; None without any
     """
 
     base: str
@@ -87,6 +90,7 @@ class Evaluation:
     results: Sequence[Result]
     absent: Mapping[str, str] = field(default_factory=dict)
     skipped: Sequence[tuple[str, str]] = ()
+    likeness: Likeness | None = None
 
     @property
     def failures(self) -> list[GuardRail]:
@@ -112,6 +116,7 @@ class Evaluation:
             "results": [asdict(result) | {"values": result.values} for result in self.results],
             "absent": dict(self.absent),
             "skipped": [list(pair) for pair in self.skipped],
+            "likeness": self.likeness.to_dict() if self.likeness else None,
         }
 
     @classmethod
@@ -134,6 +139,7 @@ class Evaluation:
             results=[Result(**one) for one in plain],
             absent=data["absent"],
             skipped=[(path, reason) for path, reason in data["skipped"]],
+            likeness=Likeness.from_dict(found) if (found := data.get("likeness")) else None,
         )
 
     def write(self, path: Path) -> None:
@@ -222,7 +228,18 @@ def evaluate(
         results=[one for found in results.values() for one in found],
         absent=absent,
         skipped=[(str(path), why) for path, why in skipped],
+        likeness=_likeness(readable, context, base, real),
     )
+
+
+def _likeness(
+    readable: Mapping[str, Sequence[Utterance]], context: Context, base: str, real: str | None
+) -> Likeness | None:
+    if real is None:
+        return None
+    manners = {name: [context.manner(one) for one in found] for name, found in readable.items()}
+    theirs = manners.pop(real)
+    return likeness(manners, theirs, base)
 
 
 def _scores(results: Sequence[Result]) -> dict[str, Score]:
@@ -231,7 +248,10 @@ def _scores(results: Sequence[Result]) -> dict[str, Score]:
         having = [one for one in results if metric in one.parts]
         tops, ofs = zip(*(one.parts[metric] for one in having), strict=True)
         if sum(ofs) > 0:
-            scores[metric] = ratio_score(tops, ofs, groups=[one.group for one in having])
+            groups = [one.group for one in having]
+            scores[metric] = ratio_score(tops, ofs, groups=groups)
+            if metric == "faults":  # mostly none, of which a bootstrap would be certain
+                scores[metric] = share_score([top > 0 for top in tops])
     return scores
 
 

@@ -28,12 +28,12 @@ from ttscommon.evaluation.verdicts import judge
 from ttscommon.evaluation.voices import SpeakerEncoder, load_ge2e, load_xvector, speech_only
 from ttscommon.progress import clock, read_records
 from ttscommon.segment import Span, speech_spans
-from ttscommon.transcribe import Transcriber
+from ttscommon.transcribe import Transcriber, WordTranscriber
 
 log = logging.getLogger(__name__)
 
 RATE = 16_000
-VERSION = 1  # of what is measured; raise it when a number changes its meaning
+VERSION = 2  # of what is measured; raise it when a number changes its meaning
 PATIENCE = 5.0  # seconds between two lines of progress
 
 
@@ -69,6 +69,7 @@ class Measured:
         sample_rate: of the file; everything is measured at 16 kHz
         speech: (start, end) of the stretches of speech, in seconds
         heard: what the recogniser understood
+        words: the same as (word, start, end), if the recogniser tells
         prosody: see `ttscommon.evaluation.prosody.Prosody`
         quality: see `ttscommon.evaluation.quality.Quality`
         voices: an embedding from each encoder; none where hardly anybody speaks
@@ -79,6 +80,7 @@ class Measured:
     seconds: float = 0.0
     speech: Sequence[Sequence[float]] = ()
     heard: str | None = None
+    words: Sequence[Sequence[Any]] = ()
     prosody: Mapping[str, float | None] = field(default_factory=dict)
     quality: Mapping[str, float] = field(default_factory=dict)
     voices: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -130,16 +132,17 @@ def measure(path: Path, instruments: Instruments) -> Measured:
     except UserError as error:
         return Measured(trouble=str(error.what))
     spans = speech_spans(audio, RATE)
-    heard = None
+    heard, words = None, []
     if instruments.transcriber is not None:
         # A recogniser makes up words for silence.
-        heard = instruments.transcriber.text(audio, RATE, instruments.language) if spans else ""
+        heard, words = _read(audio, instruments) if spans else ("", [])
     quality = asdict(measure_quality(audio)) if instruments.has_quality else {}
     return Measured(
         sample_rate=rate,
         seconds=len(audio) / RATE,
         speech=[[round(span.start, 4), round(span.end, 4)] for span in spans],
         heard=heard,
+        words=words,
         prosody=asdict(measure_prosody(audio)),
         quality=quality,
         voices=_voices(audio, spans, instruments.encoders),
@@ -155,7 +158,7 @@ def measure_all(
         cache: the file of results, read first and appended to; None keeps nothing
     """
     keys = {path: f"{_content(path)}-{instruments.key}" for path in dict.fromkeys(paths)}
-    known = _read(cache) if cache else {}
+    known = _known(cache) if cache else {}
     found = {path: known[key] for path, key in keys.items() if key in known}
     todo = [path for path in keys if path not in found]
     if found:
@@ -184,6 +187,17 @@ def faults(path: Path, measured: Measured, **given: Any) -> list[str]:
     return [f"{verdict.name}: {verdict.reason}" for verdict in found]
 
 
+def _read(
+    audio: NDArray[np.float32], instruments: Instruments
+) -> tuple[str, list[tuple[str, float, float]]]:
+    transcriber, language = instruments.transcriber, instruments.language
+    if isinstance(transcriber, WordTranscriber):
+        words = transcriber.words(audio, RATE, language)
+        return " ".join(word.word for word in words), [(w.word, w.start, w.end) for w in words]
+    assert transcriber is not None
+    return transcriber.text(audio, RATE, language), []
+
+
 def _voices(
     audio: NDArray[np.float32], spans: Sequence[Any], encoders: Mapping[str, SpeakerEncoder]
 ) -> dict[str, list[float]]:
@@ -210,7 +224,7 @@ def _content(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:24]
 
 
-def _read(cache: Path) -> dict[str, Measured]:
+def _known(cache: Path) -> dict[str, Measured]:
     records = [record for record in read_records(cache) if isinstance(record, dict)]
     return {r["key"]: Measured(**r["measured"]) for r in records if {"key", "measured"} <= set(r)}
 

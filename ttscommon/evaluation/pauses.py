@@ -9,8 +9,7 @@ Demol et al. 2007). Rates depend on the shortest gap that counts as a pause, so 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +22,6 @@ from ttscommon.segment import Span, speech_spans
 SHORTEST_PAUSE = 0.2  # seconds; closures of plosives are shorter (Campione and Veronis 2002)
 LONG_PAUSE = 1.0  # seconds; hardly found in read speech
 TOO_LONG_PAUSE = 2.5  # seconds; more likely a fault than a manner
-NOTHING = 0.5  # added to counts of which one is zero, so that their ratio exists
 
 
 @dataclass(frozen=True)
@@ -120,80 +118,6 @@ def timing_scores(timings: Sequence[Timing]) -> dict[str, Score]:
     scores = {name: ratio_score(*pair) for name, pair in rates.items() if sum(pair[1]) > 0}
     medians = [float(np.median([p.duration for p in t.pauses])) for t in spoken if t.pauses]
     return scores | ({"pause_seconds": score(medians, statistic="median")} if medians else {})
-
-
-def log_durations(timings: Sequence[Timing]) -> NDArray[np.float64]:
-    """The natural logarithm of every pause's seconds."""
-    return np.log([pause.duration for timing in timings for pause in timing.pauses])
-
-
-def pause_duration_distance(a: Sequence[Timing], b: Sequence[Timing]) -> float:
-    """Wasserstein distance of the pauses' log durations, in nats: 0.10 is about 10 % longer.
-
-    Raises:
-        ValueError: if one side has no pause
-    """
-    from scipy.stats import wasserstein_distance
-
-    ours, theirs = log_durations(a), log_durations(b)
-    if not len(ours) or not len(theirs):
-        raise ValueError("one side has no pauses to compare")
-    return float(wasserstein_distance(ours, theirs))
-
-
-def pause_rate_distance(a: Sequence[Timing], b: Sequence[Timing]) -> float:
-    """|ln(rate of pauses in b / in a)|; see `rate_distance`."""
-    counts = [sum(len(timing.pauses) for timing in side) for side in (a, b)]
-    seconds = [sum(timing.seconds for timing in side) for side in (a, b)]
-    return rate_distance(counts[0], seconds[0], counts[1], seconds[1])
-
-
-def filler_rate_distance(a: Sequence[Timing], b: Sequence[Timing]) -> float:
-    """|ln(rate of fillers in b / in a)|; see `rate_distance`."""
-    counts = [sum(timing.n_fillers for timing in side) for side in (a, b)]
-    seconds = [sum(timing.seconds for timing in side) for side in (a, b)]
-    return rate_distance(counts[0], seconds[0], counts[1], seconds[1])
-
-
-def rate_distance(count_a: float, time_a: float, count_b: float, time_b: float) -> float:
-    """|ln((count_b / time_b) / (count_a / time_a))|; if one count is 0, both get 0.5 more.
-
-    Raises:
-        ValueError: if a time isn't positive
-    """
-    if time_a <= 0 or time_b <= 0:
-        raise ValueError("no time in which anything could happen")
-    if not count_a or not count_b:
-        count_a, count_b = count_a + NOTHING, count_b + NOTHING
-    return abs(math.log(count_b / time_b) - math.log(count_a / time_a))
-
-
-def half_split_floor(
-    timings: Sequence[Timing],
-    distance: Callable[[Sequence[Timing], Sequence[Timing]], float],
-    *,
-    n_splits: int = 200,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """How far a speaker is from themselves: median and 95th percentile over random halves.
-
-    A system nearer to the speaker than that can't be told from the speaker.
-
-    Raises:
-        ValueError: if fewer than four utterances are given, or halves can't be compared
-    """
-    if len(timings) < 4:
-        raise ValueError(f"{len(timings)} utterances are too few to halve")
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(n_splits):
-        order, half = rng.permutation(len(timings)), len(timings) // 2
-        sides = [[timings[i] for i in part] for part in (order[:half], order[half:])]
-        if all(any(timing.pauses for timing in side) for side in sides):
-            found.append(distance(sides[0], sides[1]))
-    if not found:
-        raise ValueError("no pauses to compare")
-    return float(np.median(found)), float(np.quantile(found, 0.95))
 
 
 def _longer(timing: Timing, seconds: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ class Prosody:
         voiced_share: of the frames that aren't near silence
         level: root mean square of these frames in dB of full scale; None in digital silence
         level_spread: standard deviation of their levels in dB; None as above
+        voiced_npvi: how unlike neighbouring voiced stretches are in length, the nPVI of Dellwo et
+            al. 2007, 100 / (m - 1) * sum |(v_k - v_k+1) / mean of the two|; None for m < 2
     """
 
     f0: float | None
@@ -34,6 +37,7 @@ class Prosody:
     voiced_share: float
     level: float | None
     level_spread: float | None
+    voiced_npvi: float | None = None
 
 
 def measure_prosody(audio: NDArray[np.float32], sample_rate: int = PITCH_RATE) -> Prosody:
@@ -64,7 +68,22 @@ def measure_prosody(audio: NDArray[np.float32], sample_rate: int = PITCH_RATE) -
         voiced_share=float(voiced.sum() / heard.sum()),
         level=float(10 * np.log10(power[heard].mean())),
         level_spread=float(levels.std()),
+        voiced_npvi=npvi(_run_lengths(voiced)),
     )
+
+
+def npvi(lengths: Sequence[float]) -> float | None:
+    """The normalised pairwise variability index: 0 for equal lengths; None for fewer than two."""
+    if len(lengths) < 2:
+        return None
+    a, b = np.asarray(lengths[:-1], np.float64), np.asarray(lengths[1:], np.float64)
+    return float(100 * np.abs((a - b) / ((a + b) / 2)).mean())
+
+
+def _run_lengths(flags: NDArray[np.bool_]) -> list[int]:
+    """How long each stretch of True is, those of a single frame left out."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
+    return [int(n) for n in edges[1::2] - edges[::2] if n > 1]
 
 
 def _frames(audio: NDArray) -> NDArray[np.float32]:

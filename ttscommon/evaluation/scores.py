@@ -141,6 +141,21 @@ def share_score(flags: Sequence[bool]) -> Score:
     return Score(count / len(flags), len(flags), float(ends.low), float(ends.high))
 
 
+def widened_interval(drawn: NDArray, n: int) -> tuple[float, float]:
+    """The 95 % interval of a statistic from its values in draws of `n` utterances or groups.
+
+    A draw may hold nothing to compute it from (only clips without words); such a NaN is left out.
+    """
+    if n < 2 or not np.isfinite(drawn).any():
+        return -math.inf, math.inf
+    from scipy.stats import norm, t
+
+    tail = (1 - CONFIDENCE) / 2
+    outer = float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(tail, n - 1)))
+    low, high = np.nanquantile(drawn, (outer, 1 - outer))
+    return float(low), float(high)
+
+
 def _checked(*columns: Numbers) -> tuple[NDArray[np.float64], ...]:
     arrays = tuple(np.asarray(column, dtype=np.float64) for column in columns)
     sizes = {len(array) for array in arrays}
@@ -187,11 +202,8 @@ def _interval(
     value, n_drawn = float(statistic(*columns, axis=-1)), len(columns[0])
     if n_drawn == 1:
         return Score(value, n, -math.inf, math.inf)
-    from scipy.stats import DegenerateDataWarning, bootstrap, norm, t
+    from scipy.stats import DegenerateDataWarning, bootstrap
 
-    tail = (1 - CONFIDENCE) / 2
-    widened = math.sqrt(n_drawn / (n_drawn - 1)) * t.ppf(tail, n_drawn - 1)
-    outer = float(norm.cdf(widened))
     with warnings.catch_warnings():  # utterances that are all alike are no problem here
         warnings.simplefilter("ignore", DegenerateDataWarning)
         drawn = bootstrap(
@@ -203,6 +215,4 @@ def _interval(
             method="percentile",
             rng=np.random.default_rng(seed),
         ).bootstrap_distribution
-    # A draw may hold no denominator at all (only clips without words); it has no ratio.
-    low, high = np.nanquantile(drawn, (outer, 1 - outer))
-    return Score(value, n, float(low), float(high))
+    return Score(value, n, *widened_interval(drawn, n_drawn))

@@ -68,7 +68,7 @@ def normal_words(text: str, language: str, *, fluent: bool = False) -> list[str]
 def count_fillers(text: str, language: str) -> int:
     """How many hesitation sounds a verbatim text has (most recognisers leave them out)."""
     words = _NO_SPACES.sub(r" \1 ", plain_words(text)).split()
-    return sum(_is_filler(word, language) for word in words)
+    return sum(is_filler(word, language) for word in words)
 
 
 def count_syllables(text: str, language: str) -> int:
@@ -111,7 +111,7 @@ def _without_false_start(token: str) -> str:
 
 
 def _fluent(words: list[str], language: str) -> list[str]:
-    words = [word for word in words if not _is_filler(word, language)]
+    words = [word for word in words if not is_filler(word, language)]
     if _code(language) == "en":
         pairs = zip(words, [*words[1:], ""], strict=True)
         words = [word for word, after in pairs if not _is_false_letter(word, after)]
@@ -120,7 +120,8 @@ def _fluent(words: list[str], language: str) -> list[str]:
     return words
 
 
-def _is_filler(word: str, language: str) -> bool:
+def is_filler(word: str, language: str) -> bool:
+    """Whether a plain word (see `plain_words`) is a hesitation sound."""
     known = FILLERS.get(_code(language), FILLERS["en"])
     return word in known or _RUN.sub(r"\1", word) in known
 

@@ -1,8 +1,7 @@
-"""Pauses are found where silence was put in; rates and distances are those counted by hand."""
+"""Pauses are found where silence was put in; rates are those counted by hand."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,8 @@ import pytest
 from ttscommon.audio import load, trim_silence
 from ttscommon.evaluation.pauses import (
     Timing,
-    filler_rate_distance,
     find_pauses,
-    half_split_floor,
     measure_timing,
-    pause_duration_distance,
-    pause_rate_distance,
-    rate_distance,
     timing_scores,
 )
 from ttscommon.segment import Span
@@ -93,40 +87,3 @@ def test_without_texts_there_are_no_rates_of_words():
     scores = timing_scores([spoken(1.0, words=0)])
     assert "pauses_per_minute" in scores
     assert not any("words" in name or "fillers" in name or "syllables" in name for name in scores)
-
-
-def test_pauses_longer_by_a_tenth_are_a_tenth_apart():
-    a = [spoken(0.3, 0.5), spoken(0.9)]
-    b = [spoken(0.33, 0.55), spoken(0.99)]
-    assert pause_duration_distance(a, b) == pytest.approx(math.log(1.1))
-    assert pause_duration_distance(a, a) == 0
-
-
-def test_twice_the_rate_is_ln_2_apart_whichever_way():
-    assert rate_distance(3, 60, 6, 60) == pytest.approx(math.log(2))
-    assert rate_distance(6, 60, 3, 60) == pytest.approx(math.log(2))
-    assert rate_distance(0, 60, 2, 60) == pytest.approx(math.log(5))  # 2.5 against 0.5
-    assert rate_distance(0, 60, 0, 60) == 0
-    assert pause_rate_distance([spoken(0.5)], [spoken(0.25, 0.25)]) == pytest.approx(
-        math.log((2 / 6.5) / (1 / 4.5))
-    )
-    assert filler_rate_distance([spoken(fillers=1)], [spoken(fillers=2)]) == pytest.approx(
-        math.log(2)
-    )
-
-
-def test_a_speaker_is_nearer_to_their_own_half_than_to_one_who_pauses_twice_as_long():
-    rng = np.random.default_rng(0)
-    speaker = [spoken(*rng.lognormal(-0.5, 0.5, 3)) for _ in range(40)]
-    slow = [spoken(*(2 * rng.lognormal(-0.5, 0.5, 3))) for _ in range(40)]
-    median, limit = half_split_floor(speaker, pause_duration_distance)
-    assert 0 < median < limit < pause_duration_distance(speaker, slow)
-
-
-def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(ValueError, match="no pauses"):
-        pause_duration_distance([spoken()], [spoken(0.5)])
-    with pytest.raises(ValueError, match="too few to halve"):
-        half_split_floor([spoken(0.5)] * 3, pause_duration_distance)
-    with pytest.raises(ValueError, match="no time"):
-        rate_distance(1, 0, 1, 1)
