@@ -56,7 +56,8 @@ class Material:
         """The same n held-out clips at every evaluation, spread over the lengths."""
         by_length = sorted(self.held_out, key=lambda i: (int(self.store.n_frames[i]), i))
         chosen = np.linspace(0, len(by_length) - 1, min(n, len(by_length))).round().astype(int)
-        return HeldOut(self.mels, [by_length[i] for i in chosen])
+        items = [by_length[i] for i in chosen]
+        return HeldOut(self.mels, items, [self.store.texts[item] for item in items])
 
     def _minutes(self, items: Sequence[int]) -> float:
         return float(self.mels.n_frames[items].sum()) / self.store.recipe.frame_rate / 60

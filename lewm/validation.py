@@ -11,12 +11,13 @@ from torch import Tensor
 
 from lewm.alignment import measure_alignment
 from lewm.dataset import MelTable, SpeechPlan
-from lewm.generation import Generation, GenerationSettings, Request, generate
+from lewm.generation import GenerationSettings, Request, generate
 from lewm.model import LeWMTTS
 from lewm.vocoder import load_vocoder
 from lewm.weights import CheckpointInfo
 from ttscommon.batching import BatchKey, move
 from ttscommon.metrics import mel_dtw
+from ttscommon.pages import LOG_MEL_FLOOR, LOG_MEL_TOP
 from ttscommon.progress import Monitor
 
 # A latent dimension is alive if its mean moves at least this much (variance over held-out frames).
@@ -29,6 +30,7 @@ class HeldOut:
 
     mels: MelTable
     items: Sequence[int]
+    texts: Sequence[str]
 
     def log_mel(self, index: int) -> Tensor:
         """(M, T) of the index-th held-out clip."""
@@ -48,6 +50,7 @@ def score_autoencoder(
     """
     device = model.mel_mean.device
     errors, latents = [], []
+    heard = chosen_to_hear(len(held_out.items))
     for index in range(len(held_out.items)):
         log_mel = held_out.log_mel(index)[None].to(device)  # (1, M, T)
         mask = torch.ones(1, log_mel.shape[-1], dtype=torch.bool, device=device)
@@ -56,9 +59,10 @@ def score_autoencoder(
         copy = model.mel_decoder(mean)[..., : mel.shape[-1]]
         errors.append(float((copy - mel).abs().mean()))
         latents.append(mean[0].float().cpu())
-        if index == 0:
-            monitor.image("mel/original", step, _array(mel[0]))
-            monitor.image("mel/copy", step, _array(copy[0]))
+        if index in heard and monitor.active:
+            number, text = heard.index(index) + 1, held_out.texts[index]
+            show(model, f"recording {number}", log_mel[0], text, monitor, step, is_fixed=True)
+            show(model, f"copy {number}", model.denormalise(copy)[0], text, monitor, step)
     flat = torch.cat(latents)  # (n, C)
     variance = flat.var(0)
     return {
@@ -124,7 +128,14 @@ def score_generation(
         for mel, original in zip(mels, originals, strict=True)
     ]
     alignments = [measure_alignment(g.attention) for g in spoken if g.attention is not None]
-    _show(model, spoken[0], mels[0], originals[0], monitor, step)
+    for number, index in enumerate(chosen_to_hear(len(spoken)) if monitor.active else (), 1):
+        text, attention = requests[index].text, spoken[index].attention
+        show(model, f"recording {number}", originals[index], text, monitor, step, is_fixed=True)
+        show(model, f"generated {number}", mels[index], text, monitor, step)
+        if attention is not None:
+            typical = float(attention.max(1).values.median())  # the sharpest would pale the rest
+            picture = _array(attention.T)
+            monitor.image(f"alignment/generated {number}", step, picture, low=0.0, high=typical)
     return {
         "mel_dtw": float(np.mean(distances)),
         "length_ratio": float(ratios.mean()),
@@ -137,23 +148,33 @@ def score_generation(
     }
 
 
-def _show(
+def chosen_to_hear(n: int) -> list[int]:
+    """Which of n held-out clips, sorted by length, are heard: a short and a middling one."""
+    return sorted({0, n // 2}) if n else []
+
+
+def show(
     model: LeWMTTS,
-    spoken: Generation,
+    name: str,
     mel: Tensor,
-    original: Tensor,
+    text: str,
     monitor: Monitor,
     step: int,
+    *,
+    is_fixed: bool = False,
 ) -> None:
-    if not monitor.active:
+    """Let see and hear a log-mel (M, T); Griffin-Lim, so that recordings are no better off.
+
+    Args:
+        is_fixed: it is the same at every evaluation, and once is enough
+    """
+    if is_fixed and monitor.has(name):
         return
-    monitor.image("mel/recorded", step, _array(original))
-    monitor.image("mel/generated", step, _array(mel))
-    if spoken.attention is not None:
-        monitor.image("alignment", step, _array(spoken.attention.T))
+    mel = mel.detach().float().cpu()
+    monitor.image(f"mel/{name}", step, mel.numpy(), low=LOG_MEL_FLOOR, high=LOG_MEL_TOP)
     vocoder = load_vocoder("griffinlim", model.recipe, "cpu")
     audio = vocoder.synthesize(mel[None])[0].numpy()
-    monitor.audio("generated", step, audio, model.recipe.sample_rate)
+    monitor.audio(name, step, audio, model.recipe.sample_rate, text)
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -37,6 +38,28 @@ class BatchPlan(Protocol[B_co]):
 
     def epoch(self, epoch: int) -> list[BatchKey]: ...
     def load(self, key: BatchKey) -> B_co: ...
+
+
+class CountedEpochs:
+    """A plan's epochs and how many batches each had; it varies with the order of the clips."""
+
+    def __init__(self, plan: BatchPlan[Any]):
+        self._plan, self._ends = plan, [0]
+
+    def keys(self, epoch: int) -> list[BatchKey]:
+        """The batches of an epoch; epochs are asked for one after the other, from 0."""
+        keys = self._plan.epoch(epoch)
+        if epoch == len(self._ends) - 1:
+            self._ends.append(self._ends[-1] + len(keys))
+        return keys
+
+    def after(self, n_batches: int) -> float:
+        """How many epochs, with fractions, so many batches are; those not asked for yet apart."""
+        epoch = min(bisect_right(self._ends, n_batches), len(self._ends) - 1) - 1
+        if epoch < 0:
+            return 0.0
+        start, end = self._ends[epoch : epoch + 2]
+        return epoch + min(1.0, (n_batches - start) / max(1, end - start))
 
 
 def length_buckets(

@@ -25,6 +25,7 @@ from ttscommon.files import (
 )
 
 FORMAT = "ttscommon.state"
+AGAIN = "run the same command again"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class RunFolder:
         state: the resume point, replaced as a whole at each save
         best: export with the best monitored metric
         final: export of the last step
-        logs: TensorBoard events and `progress.jsonl`
+        logs: `progress.jsonl`, `report.html`, samples and TensorBoard events
         resume_command: what to type to go on after a stop
         overwrite: start anew where settings or data changed, instead of refusing
     """
@@ -44,8 +45,13 @@ class RunFolder:
     best: Path
     final: Path
     logs: Path
-    resume_command: str = "run the same command again"
+    resume_command: str = AGAIN
     overwrite: bool = False
+
+    @property
+    def command(self) -> str:
+        """What started the run; empty where only the person at the keyboard knows."""
+        return "" if self.resume_command == AGAIN else self.resume_command
 
 
 @dataclass(frozen=True)

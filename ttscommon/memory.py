@@ -24,6 +24,15 @@ def reset_peak() -> None:
         RESET.write_text("5", encoding="ascii")
 
 
+def gpu_peak(device: str) -> int | None:
+    """The most bytes that tensors have occupied on a CUDA device; None for other devices."""
+    if not device.startswith("cuda"):
+        return None
+    import torch  # slow to import, and most who ask for memory don't need it
+
+    return torch.cuda.max_memory_allocated(device)
+
+
 def _read(field: str) -> int | None:
     with suppress(OSError):
         for line in STATUS.read_text(encoding="ascii").splitlines():

@@ -1,24 +1,37 @@
-"""How a training run tells what it does: log lines, `progress.jsonl`, TensorBoard."""
+"""How a training run tells what it does: log lines, `progress.jsonl`, TensorBoard, a page."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
+import platform
+import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from tqdm import tqdm
 
-from ttscommon.files import atomic
+from ttscommon.curves import History, short
+from ttscommon.errors import UserError
+from ttscommon.files import read_json, write_json
+from ttscommon.memory import gpu_peak, peak
+from ttscommon.monitor_page import MACHINE, About, MonitorPage
+from ttscommon.records import append_record, keep_until
+from ttscommon.records import read_records as read_records  # who reads the record looks here
+from ttscommon.samples import Samples
 
 log = logging.getLogger(__name__)
 
-LOG_EVERY = 5.0  # seconds
+RUN_FORMAT = "ttscommon.run"
+PACKAGES = ("voxtune", "torch", "numpy", "accelerate", "transformers", "peft", "safetensors")
+GB = 10**9
 
 
 def clock(seconds: float) -> str:
@@ -35,13 +48,32 @@ class Monitor:
     """Records one run; on other processes than the first it records nothing.
 
     Args:
-        folder: gets TensorBoard events and `progress.jsonl`
+        folder: gets `progress.jsonl`, `report.html`, `run.json`, samples and TensorBoard events
         start: the step the run goes on from; records of later steps are dropped
+        watched: the metric by which the best checkpoint is chosen; less is better
+        command: what started the run, by default as the system tells it
+        settings: shown on the page
+        device: whose memory is told
     """
 
-    def __init__(self, folder: Path, *, start: int, total: int, active: bool, title: str):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        start: int,
+        total: int,
+        active: bool,
+        title: str,
+        watched: str = "loss",
+        command: str = "",
+        settings: Mapping[str, Any] | None = None,
+        device: str = "cpu",
+    ):
         self.folder, self.total, self.active, self.title = folder, total, active, title
+        self.watched, self.device, self.last_step = watched, device, start
         self._began, self._start, self._items = time.monotonic(), start, 0
+        self._since, self._items_since, self._earlier_seconds = self._began, 0, 0.0
+        self._history, self._is_in_trouble = History(), False
         self._writer: Any = None
         if not active:
             return
@@ -49,101 +81,184 @@ class Monitor:
 
         folder.mkdir(parents=True, exist_ok=True)
         self.records = folder / "progress.jsonl"
-        kept = [r for r in read_records(self.records) if r["step"] <= start]
-        with atomic(self.records) as draft:
-            lines = "".join(json.dumps(record) + "\n" for record in kept)
-            draft.write_text(lines, encoding="utf-8")
+        for record in keep_until(self.records, start)[0]:
+            self._history.add(record)
+        self._earlier_seconds = self._history.last("train", "seconds") or 0.0
+        self._samples = Samples(folder, start=start)
+        starts = _note_start(folder / "run.json", start, command, device, settings or {})
+        about = About(title, total, watched, settings or {}, starts)
+        self.page = MonitorPage(folder / "report.html", about, self._history, self._samples)
         self._writer = SummaryWriter(str(folder), purge_step=start + 1)
 
     def count(self, n_items: int) -> None:
         """Add to the number of clips seen, for the clips per second of the next line."""
         self._items += n_items
 
-    def step(self, step: int, values: Mapping[str, float], *, lr: float) -> None:
+    def step(
+        self, step: int, values: Mapping[str, float], *, lr: float, epoch: float | None = None
+    ) -> None:
         """One log line and one record for the training step just done."""
-        seconds = time.monotonic() - self._began
-        done = max(1, step - self._start)
-        eta = clock(seconds / done * (self.total - step))
         if not self.active:
             return
+        now = time.monotonic()
+        done = max(1, step - self._start)
+        eta = (now - self._began) / done * (self.total - step)
+        rate = (self._items - self._items_since) / max(now - self._since, 1e-9)
+        self._since, self._items_since, self.last_step = now, self._items, step
+        memory = self._memory()
         shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        rate = self._items / max(seconds, 1e-9)
+        taken = "  ".join(f"{n[:-3].replace('_', ' ')} {gb:.1f} GB" for n, gb in memory.items())
         log.info(
-            "%s step %d/%d  %s  lr %.1e  %.1f clips/s  eta %s",
-            *(self.title, step, self.total, shown, lr, rate, eta),
+            "%s step %d/%d  %s  lr %.1e  %.1f clips/s  %s  eta %s",
+            *(self.title, step, self.total, shown, lr, rate, taken, clock(eta)),
         )
-        self.scalars("train", step, {**values, "lr": lr})
+        losses = {**values, "lr": lr, "clips_per_second": rate, **memory}
+        others = {"eta_seconds": round(eta, 1), "seconds": round(self._seconds(), 1)}
+        if epoch is not None:
+            others["epoch"] = round(epoch, 4)
+        self._record("train", step, losses, others)
+        self._refresh()
 
     def scalars(self, group: str, step: int, values: Mapping[str, float]) -> None:
-        """Record numbers under `group/name`."""
+        """Record numbers under `group/name`; those of the group "val" are an evaluation."""
         if not self.active:
             return
-        for name, value in values.items():
-            self._writer.add_scalar(f"{group}/{name}", value, step)
-        record = {"step": step, "group": group, **{k: float(v) for k, v in values.items()}}
-        with self.records.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        self.last_step = max(self.last_step, step)
+        self._record(group, step, values)
+        self._refresh(is_urgent=group == "val")
 
-    def image(self, name: str, step: int, values: np.ndarray) -> None:
-        """Record a matrix (H, W), in colours, with row 0 at the bottom."""
+    def has(self, name: str) -> bool:
+        """Whether there is a sound or picture of that name from an evaluation before."""
+        return self.active and any(sample.name == name for sample in self._samples.kept)
+
+    def image(
+        self,
+        name: str,
+        step: int,
+        values: np.ndarray,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> None:
+        """Record a matrix (H, W), in colours, with row 0 at the bottom.
+
+        Args:
+            name: "mel/generated" stands under the sound "generated" on the page
+            low, high: what is darkest and brightest, by default the extremes
+        """
         if not self.active:
             return
-        low, high = float(values.min()), float(values.max())
+        low = float(values.min()) if low is None else low
+        high = float(values.max()) if high is None else high
         shades = (values[::-1] - low) / max(high - low, 1e-9)
         pixels = colormaps["magma"](shades)[..., :3]  # (H, W, 3)
         self._writer.add_image(name, pixels, step, dataformats="HWC")
+        with self._surviving():
+            self._samples.add_picture(name, step, pixels)
 
-    def audio(self, name: str, step: int, audio: np.ndarray, sample_rate: int) -> None:
-        """Record mono audio (S,)."""
-        if self.active:
-            self._writer.add_audio(name, audio[None], step, sample_rate=sample_rate)
+    def audio(
+        self, name: str, step: int, audio: np.ndarray, sample_rate: int, text: str = ""
+    ) -> None:
+        """Record mono audio (S,), and the words that are spoken in it."""
+        if not self.active:
+            return
+        self._writer.add_audio(name, audio[None], step, sample_rate=sample_rate)
+        with self._surviving():
+            self._samples.add_sound(name, step, audio, sample_rate, text)
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        """Write the last page, which says whether the run is finished."""
+        if self._writer is None:
+            return
+        is_finished = self.last_step >= self.total
+        self.page.refresh(self._facts(), state="finished" if is_finished else "stopped")
+        self._writer.close()
 
+    def _record(
+        self,
+        group: str,
+        step: int,
+        values: Mapping[str, float],
+        others: Mapping[str, float] | None = None,
+    ) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(f"{group}/{name}", value, step)
+        record = {"step": step, "group": group, **(others or {})}
+        record |= {name: float(value) for name, value in values.items()}
+        append_record(self.records, record)
+        self._history.add(record)
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a `progress.jsonl`; a last line cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    def _refresh(self, *, is_urgent: bool = False) -> None:
+        self.page.refresh(self._facts(), state="training", is_urgent=is_urgent)
+
+    def _facts(self) -> dict[str, str]:
+        """What stands on top of the page."""
+        history, last = self._history, lambda name: self._history.last("train", name)
+        facts = {"step": f"{self.last_step:,} of {self.total:,}"}
+        if (epoch := last("epoch")) is not None:
+            facts["epoch"] = f"{epoch:.1f}"
+        if (left := last("eta_seconds")) is not None and self.last_step < self.total:
+            facts["left"] = clock(left)
+        facts["trained for"] = clock(self._seconds())
+        if (loss := last("loss")) is not None:
+            facts["loss"] = short(loss)
+        if scored := history.points("val", self.watched):
+            step, value = min(scored, key=lambda point: point[1])
+            facts[f"best {self.watched}, step {step:,.0f}"] = short(value)
+        for name in ("clips_per_second", "memory_gb", "gpu_memory_gb"):
+            if (value := last(name)) is not None:
+                facts[MACHINE[name]] = short(value)
+        return facts
+
+    def _memory(self) -> dict[str, float]:
+        """The most that was taken so far, in GB, where the system tells."""
+        found = {"memory_gb": peak(), "gpu_memory_gb": gpu_peak(self.device)}
+        return {name: size / GB for name, size in found.items() if size is not None}
+
+    def _seconds(self) -> float:
+        return self._earlier_seconds + time.monotonic() - self._began
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """Trouble with the disk costs a sample, never the training; it is told once."""
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            log.warning("%s: left out a broken line", path)
-    return records
+            yield
+        except OSError as error:
+            if not self._is_in_trouble:
+                log.warning("can't keep samples in %s (%s)", self.folder, error.strerror)
+            self._is_in_trouble = True
 
 
-class SoundProgress:
-    """A bar on a terminal, elsewhere a line every few seconds; counts seconds of sound.
+def _note_start(
+    path: Path, step: int, command: str, device: str, settings: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Add this start to the run's own record; returns all of them, the first one first."""
+    starts: list[dict[str, Any]] = []
+    try:
+        known = read_json(path, format=RUN_FORMAT)["starts"] if step and path.exists() else []
+        starts = [start for start in known if start["step"] <= step]
+    except UserError as error:
+        log.warning("%s; it begins anew", error)
+    starts.append(
+        {
+            "step": step,
+            "time": datetime.now().astimezone().isoformat(" ", "seconds"),
+            "command": command or shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+            "device": device,
+            "versions": _versions(),
+        }
+    )
+    plain = json.loads(json.dumps(settings, default=str))
+    header = {"format": RUN_FORMAT, "version": 1}
+    write_json(path, {**header, "starts": starts, "settings": plain})
+    return starts
 
-    Args:
-        done: what is done to the sound, such as "prepared"
-        seconds: of sound to work on
-    """
 
-    def __init__(self, done: str, seconds: float, *, is_shown: bool = True):
-        self.what, self.total, self.done, self._began = done, seconds, 0.0, time.monotonic()
-        self._next_line = self._began + LOG_EVERY
-        is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=round(seconds), unit="s", disable=not (is_shown and is_terminal))
-        self._shows_lines = is_shown and not is_terminal
-
-    def advance(self, seconds: float) -> None:
-        """Count sound that was worked on."""
-        self.done += seconds
-        self._bar.update(round(self.done) - self._bar.n)
-        now = time.monotonic()
-        if self._shows_lines and now >= self._next_line:
-            self._next_line = now + LOG_EVERY
-            speed = self.done / (now - self._began)
-            log.info(
-                "%s %s of %s of sound  %.1f x real time  eta %s",
-                *(self.what, clock(self.done), clock(self.total), speed),
-                clock((self.total - self.done) / max(speed, 1e-9)),
-            )
-
-    def close(self) -> None:
-        self._bar.close()
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

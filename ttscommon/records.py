@@ -1,0 +1,50 @@
+"""Files of one JSON object a line that grow while a program runs, and survive its end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ttscommon.files import atomic
+
+log = logging.getLogger(__name__)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a file; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            log.warning("%s: left out a broken line", path)
+    return records
+
+
+def append_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Add a line; a number that isn't finite, which JSON doesn't know, becomes null."""
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record.items()
+    }
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(plain) + "\n")
+
+
+def keep_until(path: Path, step: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Let a file go on from `step`: what was recorded later will be done again.
+
+    Returns:
+        the records that stay, and those that were dropped
+    """
+    records = read_records(path)
+    kept = [record for record in records if record["step"] <= step]
+    with atomic(path) as draft:
+        draft.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+    return kept, [record for record in records if record["step"] > step]

@@ -1,0 +1,95 @@
+"""What a run let hear and see at its evaluations, as files beside its log.
+
+`samples.jsonl` lists them: step, name, kind, file, and the words or the size. A sound and the
+pictures that belong to it share the last part of their names: "generated", "mel/generated".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import matplotlib.image
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from ttscommon.files import atomic
+from ttscommon.records import append_record, keep_until
+
+PICTURE_QUALITY = 80  # WebP
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sound or picture.
+
+    Attributes:
+        file: relative to the run's folder
+        text: the words of a sound, where they are known
+        width: of a picture, in pixels
+    """
+
+    step: int
+    name: str
+    kind: Literal["sound", "picture"]
+    file: str
+    text: str = ""
+    width: int = 0
+
+    @property
+    def group(self) -> str:
+        """What is heard or shown: the last part of the name."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def aspect(self) -> str:
+        """Which picture of it this is: "mel", "alignment"; empty for a sound."""
+        return self.name.rpartition("/")[0]
+
+
+class Samples:
+    """The samples of one run.
+
+    Args:
+        folder: the run's log folder
+        start: the step the run goes on from; samples of later steps are deleted
+    """
+
+    def __init__(self, folder: Path, *, start: int):
+        self.folder = folder
+        self._list = folder / "samples.jsonl"
+        kept, dropped = keep_until(self._list, start)
+        self.kept = [Sample(**record) for record in kept]
+        for record in dropped:
+            (folder / record["file"]).unlink(missing_ok=True)
+
+    def add_sound(
+        self, name: str, step: int, audio: NDArray, sample_rate: int, text: str = ""
+    ) -> None:
+        """Keep mono audio (S,)."""
+        sample = Sample(step, name, "sound", _file(name, step, "flac"), text)
+        with atomic(self.folder / sample.file) as draft:
+            sound = np.clip(np.nan_to_num(audio), -1, 1)
+            soundfile.write(draft, sound, sample_rate, format="FLAC", subtype="PCM_16")
+        self._add(sample)
+
+    def add_picture(self, name: str, step: int, pixels: NDArray) -> None:
+        """Keep a picture (H, W, 3) of numbers from 0 to 1."""
+        sample = Sample(step, name, "picture", _file(name, step, "webp"), width=pixels.shape[1])
+        with atomic(self.folder / sample.file) as draft:
+            shades = np.ascontiguousarray(np.clip(pixels, 0, 1))
+            options = {"quality": PICTURE_QUALITY}
+            matplotlib.image.imsave(draft, shades, format="webp", pil_kwargs=options)
+        self._add(sample)
+
+    def _add(self, sample: Sample) -> None:
+        append_record(self._list, asdict(sample))
+        self.kept.append(sample)
+
+
+def _file(name: str, step: int, suffix: str) -> str:
+    slug = re.sub(r"\W+", "-", name).strip("-").lower() or "sample"
+    return f"samples/{step:07d}-{slug}.{suffix}"
