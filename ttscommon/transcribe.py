@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -22,11 +23,21 @@ LOCAL_FIX = "give a model that is on this machine: --whisper-model PATH.pt"
 
 @dataclass(frozen=True)
 class Word:
-    """A word as it was heard, and when, in seconds."""
+    """A word as it was heard, and when, in seconds.
+
+    Attributes:
+        is_glued: whether no space stands before it
+    """
 
     word: str
     start: float
     end: float
+    is_glued: bool = False
+
+
+def sentence(words: Sequence[Word]) -> str:
+    """The words as one text."""
+    return "".join(("" if word.is_glued else " ") + word.word for word in words).strip()
 
 
 class Transcriber(Protocol):
@@ -41,12 +52,22 @@ class Transcriber(Protocol):
 class WordTranscriber(Transcriber, Protocol):
     """One that also knows when each word is said, to about a tenth of a second."""
 
-    def words(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> list[Word]:
-        """The words of `audio` (S,) in order."""
+    def words(
+        self, audio: NDArray[np.float32], sample_rate: int, language: str, prompt: str = ""
+    ) -> list[Word]:
+        """The words of `audio` (S,) in order.
+
+        Args:
+            prompt: a text that might have come before, whose style is followed
+        """
+        ...
+
+    def spoken_language(self, audio: NDArray[np.float32], sample_rate: int) -> str:
+        """The code of the language in the first 30 seconds of `audio` (S,)."""
         ...
 
 
-def load_transcriber(model: str, device: str = "auto") -> Transcriber:
+def load_transcriber(model: str, device: str = "auto") -> WordTranscriber:
     """Whisper, loaded and ready.
 
     The result can be sent to other processes, which load the model again.
@@ -87,10 +108,24 @@ class Whisper:
     def text(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> str:
         return str(self._read(audio, sample_rate, language)["text"]).strip()
 
-    def words(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> list[Word]:
-        found = self._read(audio, sample_rate, language, word_timestamps=True)["segments"]
+    def words(
+        self, audio: NDArray[np.float32], sample_rate: int, language: str, prompt: str = ""
+    ) -> list[Word]:
+        options = {"word_timestamps": True, "initial_prompt": prompt or None}
+        found = self._read(audio, sample_rate, language, **options)["segments"]
         pieces = (piece for segment in found for piece in segment["words"])
         return [_word(piece["word"], piece["start"], piece["end"]) for piece in pieces]
+
+    def spoken_language(self, audio: NDArray[np.float32], sample_rate: int) -> str:
+        from whisper.audio import log_mel_spectrogram, pad_or_trim
+
+        network = _whisper(self.model, self.device)
+        if not network.is_multilingual:
+            return "en"
+        sound = pad_or_trim(_at_whisper_rate(audio, sample_rate))
+        mel = log_mel_spectrogram(sound, network.dims.n_mels).to(network.device)
+        shares = network.detect_language(mel)[1]
+        return max(shares, key=shares.get)
 
     def _read(self, audio: NDArray[np.float32], rate: int, language: str, **options: Any) -> Any:
         network = _whisper(self.model, self.device)
@@ -115,10 +150,19 @@ class FasterWhisper:
         segments = self._read(audio, sample_rate, language)
         return " ".join(segment.text.strip() for segment in segments)
 
-    def words(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> list[Word]:
-        segments = self._read(audio, sample_rate, language, word_timestamps=True)
+    def words(
+        self, audio: NDArray[np.float32], sample_rate: int, language: str, prompt: str = ""
+    ) -> list[Word]:
+        options = {"word_timestamps": True, "initial_prompt": prompt or None}
+        segments = self._read(audio, sample_rate, language, **options)
         pieces = (piece for segment in segments for piece in segment.words or ())
         return [_word(piece.word, piece.start, piece.end) for piece in pieces]
+
+    def spoken_language(self, audio: NDArray[np.float32], sample_rate: int) -> str:
+        network = _faster_whisper(self.model, self.device)
+        if not network.model.is_multilingual:
+            return "en"
+        return str(network.detect_language(_at_whisper_rate(audio, sample_rate))[0])
 
     def _read(self, audio: NDArray[np.float32], rate: int, language: str, **options: Any) -> Any:
         network = _faster_whisper(self.model, self.device)
@@ -170,7 +214,8 @@ def _faster_whisper(folder: str, device: str) -> Any:
 
 
 def _word(word: str, start: float, end: float) -> Word:
-    return Word(word.strip(), round(float(start), 3), round(float(end), 3))
+    times = round(float(start), 3), round(float(end), 3)
+    return Word(word.strip(), *times, is_glued=not word.startswith(" "))
 
 
 def _known_language(language: str, is_multilingual: bool) -> str:

@@ -6,12 +6,12 @@ import logging
 from pathlib import Path
 
 from ttscommon.audio import find_audio
+from ttscommon.clip_names import is_piece
 from ttscommon.manifest import match_transcripts, read_manifest, read_transcripts
 from ttscommon.workspace import Speaker
 
 log = logging.getLogger(__name__)
 
-PIECE = "@"  # stands in the id of a clip that is only a part of its recording
 N_NAMED = 3
 
 
@@ -65,7 +65,7 @@ def _whole_recordings(speaker: Speaker) -> dict[Path, Path]:
     return {
         speaker.audio / clip.recording: speaker.folder / clip.audio
         for clip in read_manifest(speaker.clips_manifest)
-        if PIECE not in clip.id
+        if not is_piece(clip.id)
     }
 
 

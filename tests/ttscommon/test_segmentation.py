@@ -1,0 +1,298 @@
+"""Long recordings become clips: cut in silence, every second accounted for, nothing done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ttscommon import audio as sound
+from ttscommon import clipping
+from ttscommon.audio import load, save, trim_silence
+from ttscommon.clip_config import ClipConfig
+from ttscommon.errors import UserError
+from ttscommon.files import read_json
+from ttscommon.manifest import read_manifest, write_manifest
+from ttscommon.segmentation import Place, SegmentReport, segment_recordings
+from ttscommon.workspace import Speaker
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDINGS = ROOT / "examples" / "sample_speaker" / "audio"
+RATE = 16_000
+ONE = ClipConfig(workers=1, sample_rate=RATE)
+
+
+@pytest.fixture(scope="module")
+def sentences() -> list[np.ndarray]:
+    """Six sentences of a real speaker, trimmed, 2.4 to 6 s."""
+    paths = [RECORDINGS / f"spk_00{n}.flac" for n in (1, 2, 3, 4, 5, 6)]
+    return [trim_silence(load(path, RATE), RATE, -42.0) for path in paths]
+
+
+@pytest.fixture
+def speaker(tmp_path) -> Speaker:
+    speaker = Speaker("ozzy", tmp_path)
+    speaker.audio.mkdir(parents=True)
+    return speaker
+
+
+def joined(parts: list[np.ndarray], gap: float) -> np.ndarray:
+    silence = np.zeros(round(gap * RATE), np.float32)
+    return np.concatenate([piece for part in parts for piece in (part, silence)])
+
+
+def put(speaker: Speaker, name: str, audio: np.ndarray) -> Path:
+    save(speaker.audio / name, audio.astype(np.float32), RATE)
+    return speaker.audio / name
+
+
+def cut(speaker: Speaker, config: ClipConfig = ONE, **options) -> SegmentReport:
+    return segment_recordings(Place.of(speaker, None, None), config, **options)
+
+
+def names(speaker: Speaker) -> list[str]:
+    return sorted(path.name for path in speaker.clips.glob("*.wav"))
+
+
+def test_a_long_recording_becomes_clips_of_the_wanted_length_and_loudness(speaker, sentences):
+    put(speaker, "talk.wav", joined(sentences, 0.6))
+    report = cut(speaker)
+    clips = read_manifest(speaker.clips_manifest)
+    assert report.n_clips == len(clips) >= 2
+    assert speaker.clips_folder == speaker.clips
+    for clip in clips:
+        audio = load(speaker.folder / clip.audio, RATE)
+        assert len(audio) / RATE == pytest.approx(clip.duration, abs=0.001)
+        assert 2 <= clip.duration <= 15.2
+        assert clip.recording == "talk.wav"
+        assert clip.text == ""
+        level = np.abs(sound.normalize_loudness(audio, RATE, -23.0) - audio).max()
+        assert level < 0.01 * np.abs(audio).max()
+
+
+def test_clips_begin_and_end_with_the_pad_and_hold_all_words(speaker, sentences):
+    put(speaker, "talk.wav", joined(sentences, 0.6))
+    report = cut(speaker)
+    edge, speech = round(0.09 * RATE), round(0.14 * RATE)
+    for clip in read_manifest(speaker.clips_manifest):
+        audio = np.abs(load(speaker.folder / clip.audio, RATE))
+        quiet = 0.02 * audio.max()
+        for side in (audio, audio[::-1]):
+            assert side[:edge].max() < quiet < side[:speech].max()
+    spoken = sum(len(sentence) for sentence in sentences) / RATE
+    assert report.kept > spoken
+    assert report.lost == {}
+
+
+def test_a_recording_that_fits_stays_whole_without_its_silent_ends(speaker, sentences):
+    quiet = 1e-4 * np.random.default_rng(0).normal(size=3 * RATE)
+    put(speaker, "short.wav", np.concatenate([quiet, sentences[0], quiet]))
+    cut(speaker)
+    (clip,) = read_manifest(speaker.clips_manifest)
+    assert clip.id == "short"
+    assert clip.duration == pytest.approx(len(sentences[0]) / RATE + 0.2, abs=0.1)
+    assert clip.start == pytest.approx(2.9, abs=0.1)
+
+
+def test_noise_is_trimmed_like_silence(speaker, sentences):
+    level = 10 ** (-35 / 20) * np.abs(sentences[0]).max()
+    noise = level * np.random.default_rng(0).normal(size=len(sentences[0]) + 6 * RATE)
+    noise[3 * RATE : 3 * RATE + len(sentences[0])] += sentences[0]
+    put(speaker, "noisy.wav", noise)
+    cut(speaker)
+    (clip,) = read_manifest(speaker.clips_manifest)
+    assert clip.duration == pytest.approx(len(sentences[0]) / RATE + 0.2, abs=0.35)
+
+
+def test_what_is_left_out_is_accounted_for_with_place_and_reason(speaker, sentences):
+    whole = joined([sentences[1]] * 5, 0.0)  # 20 s without a rest, if the gaps are closed
+    hurried = np.concatenate([s[round(0.05 * RATE) :] for s in np.array_split(whole, 40)])
+    short = sentences[0][: round(0.9 * RATE)]
+    put(speaker, "talk.wav", joined([sentences[2], hurried, sentences[3]], 0.6))
+    put(speaker, "word.wav", joined([short], 0.3))
+    put(speaker, "hum.wav", 0.01 * np.sin(np.arange(3 * RATE)))
+    (speaker.audio / "broken.wav").write_bytes(b"RIFF")
+    (speaker.audio / "phone.m4a").write_bytes(b"x")
+    report = cut(speaker, ClipConfig(workers=1, sample_rate=RATE, max_seconds=8))
+    reasons = dict(report.skipped)
+    assert reasons["hum.wav"] == "no speech in it"
+    assert "cannot decode" in reasons["broken.wav"]
+    assert reasons["phone.m4a"] == ".m4a can't be read; convert it to .wav"
+    assert "shorter than 2 s" in report.lost
+    by_name = {recording["recording"]: recording for recording in report.recordings}
+    talk = by_name["talk.wav"]
+    assert talk["speech"] == pytest.approx(talk["kept"] + sum(talk["lost"].values()), rel=0.2)
+    kept = read_json(speaker.segmentation, format="ttscommon.segmentation")
+    assert kept["lost"] == report.lost
+    assert kept["seconds"]["recorded"] == pytest.approx(report.recorded)
+
+
+def test_speech_without_a_silence_is_lost_with_its_reason(speaker, sentences):
+    voiced = np.concatenate([sentences[1]] * 4)
+    size = round(0.02 * RATE)
+    frames = voiced[: len(voiced) // size * size].reshape(-1, size)
+    loud = frames[np.square(frames).mean(1) > 0.1 * np.square(frames).mean()]
+    put(speaker, "talk.wav", joined([loud.reshape(-1)[: 9 * RATE], sentences[3]], 0.8))
+    report = cut(speaker, ClipConfig(workers=1, sample_rate=RATE, max_seconds=5))
+    (why,) = report.lost
+    assert why in ("more than 5 s without a silence",
+                   "no silence where the length of a clip asks for one")  # fmt: skip
+    assert report.recordings[0]["lost_at"][0][2] == why
+
+
+def test_a_set_of_nothing_but_short_words_is_refused_with_a_way_out(speaker, sentences):
+    put(speaker, "word.wav", joined([sentences[0][: round(0.9 * RATE)]], 0.3))
+    with pytest.raises(UserError, match=r"no clips: .* mostly shorter than 2 s.*--min-seconds"):
+        cut(speaker)
+    assert not speaker.clips_manifest.exists()
+
+
+@pytest.mark.parametrize("makes_folder", [True, False])
+def test_nothing_to_cut_is_an_error(tmp_path, makes_folder):
+    speaker = Speaker("nobody", tmp_path)
+    if makes_folder:
+        speaker.audio.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no recordings that can be read|no such folder"):
+        cut(speaker)
+
+
+def test_files_of_one_stem_do_not_overwrite_each_other(speaker, sentences):
+    put(speaker, "a.wav", sentences[0])
+    put(speaker, "b.wav", sentences[1])
+    (speaker.audio / "b.wav").rename(speaker.audio / "a.aiff")
+    cut(speaker)
+    assert names(speaker) == ["a_aiff.wav", "a_wav.wav"]
+    texts = {clip.id: clip.duration for clip in read_manifest(speaker.clips_manifest)}
+    assert texts["a_wav"] != texts["a_aiff"]
+
+
+def stamps(speaker: Speaker) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in speaker.clips.glob("*.wav")}
+
+
+def test_only_new_and_changed_recordings_are_cut_again(speaker, sentences):
+    put(speaker, "a.wav", sentences[0])
+    put(speaker, "b.wav", sentences[1])
+    cut(speaker)
+    before = stamps(speaker)
+    put(speaker, "b.wav", sentences[2])
+    put(speaker, "c.wav", sentences[3])
+    os.utime(speaker.audio / "a.wav", (1, 1))
+    report = cut(speaker)
+    after = stamps(speaker)
+    assert report.n_clips == 3
+    assert after["a.wav"] == before["a.wav"]
+    assert after["b.wav"] != before["b.wav"]
+
+
+def test_clips_of_recordings_that_are_gone_go_too(speaker, sentences):
+    put(speaker, "a.wav", sentences[0])
+    put(speaker, "b.wav", sentences[1])
+    cut(speaker)
+    (speaker.clips / "mine.wav").write_bytes((speaker.clips / "a.wav").read_bytes())
+    (speaker.audio / "b.wav").unlink()
+    cut(speaker)
+    assert names(speaker) == ["a.wav", "mine.wav"]
+    assert [clip.id for clip in read_manifest(speaker.clips_manifest)] == ["a"]
+
+
+def test_other_settings_need_to_be_confirmed(speaker, sentences):
+    put(speaker, "talk.wav", joined(sentences, 0.6))
+    cut(speaker)
+    before = names(speaker)
+    shorter = ClipConfig(workers=1, sample_rate=RATE, max_seconds=7)
+    with pytest.raises(UserError, match=r"max_seconds: 15\.0 -> 7.*--overwrite"):
+        cut(speaker, shorter)
+    assert names(speaker) == before
+    cut(speaker, shorter, overwrite=True)
+    assert max(clip.duration for clip in read_manifest(speaker.clips_manifest)) <= 7.2
+    assert {clip.id + ".wav" for clip in read_manifest(speaker.clips_manifest)} == set(
+        names(speaker)
+    )
+
+
+def test_what_was_found_out_about_a_clip_stays_while_it_does(speaker, sentences):
+    put(speaker, "a.wav", sentences[0])
+    cut(speaker)
+    (clip,) = read_manifest(speaker.clips_manifest)
+    known = type(clip)(**{**vars(clip), "text": "Hello.", "language": "en"})
+    write_manifest(speaker.clips_manifest, [known])
+    put(speaker, "b.wav", sentences[1])
+    cut(speaker)
+    assert [clip.text for clip in read_manifest(speaker.clips_manifest)] == ["Hello.", ""]
+
+
+def test_a_very_long_recording_is_cut_in_parts_without_tearing_words(
+    speaker, sentences, monkeypatch
+):
+    monkeypatch.setattr(clipping, "PART_SECONDS", 12.0)
+    monkeypatch.setattr(clipping, "SEARCH_SECONDS", 4.0)
+    audio = joined(sentences, 0.8)
+    put(speaker, "talk.wav", audio)
+    cut(speaker)
+    loudest = np.abs(audio).max()
+    for clip in read_manifest(speaker.clips_manifest):
+        edges = [int(edge) / 100 for edge in clip.id.removeprefix("talk@").split("-")]
+        for edge in set(edges) - {0.0}:
+            around = audio[max(0, round((edge - 0.02) * RATE)) : round((edge + 0.02) * RATE)]
+            assert np.abs(around).max(initial=0) < 0.05 * loudest
+
+
+def test_folders_may_be_given_instead_of_a_speaker(tmp_path, sentences):
+    save(tmp_path / "in" / "a.wav", sentences[0], RATE)
+    segment_recordings(Place.of(None, tmp_path / "in", tmp_path / "out"), ONE)
+    (clip,) = read_manifest(tmp_path / "out" / "clips.jsonl")
+    assert clip.audio == "clips/a.wav"
+    assert (tmp_path / "out" / clip.audio).is_file()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from ttscommon import segmentation
+from ttscommon.clip_config import ClipConfig
+from ttscommon.workspace import Speaker
+append = segmentation.Ledger.append
+def once(self, key, value):
+    append(self, key, value)
+    os.kill(os.getpid(), 9)
+segmentation.Ledger.append = once
+place = segmentation.Place.of(Speaker("ozzy", Path(sys.argv[1])), None, None)
+segmentation.segment_recordings(place, ClipConfig(workers=1, sample_rate=16000))
+"""
+
+
+def test_a_run_killed_after_a_recording_goes_on_with_the_next(speaker, sentences):
+    for number in range(3):
+        put(speaker, f"{number}.wav", sentences[number])
+    done = subprocess.run([sys.executable, "-c", KILLED, str(speaker.root)], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    assert not speaker.clips_manifest.exists()
+    before = stamps(speaker)
+    assert list(before) == ["0.wav"]
+    time.sleep(0.01)
+    assert cut(speaker).n_clips == 3
+    assert stamps(speaker)["0.wav"] == before["0.wav"]
+
+
+def test_a_clip_that_was_lost_is_cut_again(speaker, sentences):
+    put(speaker, "a.wav", sentences[0])
+    cut(speaker)
+    (speaker.clips / "a.wav").unlink()
+    cut(speaker)
+    assert names(speaker) == ["a.wav"]
+
+
+def test_the_account_is_plain_json(speaker, sentences):
+    put(speaker, "a.wav", sentences[0])
+    cut(speaker)
+    account = json.loads(speaker.segmentation.read_text(encoding="utf-8"))
+    assert account["recordings"][0]["recording"] == "a.wav"
+    assert account["recordings"][0]["n_clips"] == 1
