@@ -1,0 +1,269 @@
+"""Which clips there are to train on: sound with its text, and which of them are held out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from indextts.prepare_config import PrepareConfig
+from ttscommon.audio import UNREADABLE_SUFFIXES, duration, find_audio
+from ttscommon.errors import UserError
+from ttscommon.manifest import Clip, match_transcripts, read_manifest, read_transcripts
+from ttscommon.seeds import seed_for
+from ttscommon.transcripts import clip_texts
+from ttscommon.workspace import Speaker
+
+Skip = tuple[str, str]  # (what, why)
+Seconds = float
+LONGEST_ID = 120  # bytes; names of files have 255
+CLIPS_FOLDER, CLIPS_MANIFEST = "clips", "clips.jsonl"  # as `Speaker` names them, for plain paths
+N_NAMED = 5
+ROUNDING: Seconds = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One clip.
+
+    Attributes:
+        id: unique, and good as the beginning of a file's name
+        name: its path in the folder of clips
+        recording: what it was cut from; start: seconds into it
+    """
+
+    id: str
+    path: Path
+    name: str
+    text: str
+    duration: Seconds
+    recording: str
+    start: Seconds = 0.0
+    language: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One speaker's clips that have a text and a fitting length, and what was left out."""
+
+    speaker: str
+    folder: Path
+    utterances: list[Utterance]
+    skipped: list[Skip]
+
+
+def speaker_source(speaker: Speaker, config: PrepareConfig) -> Source:
+    """A speaker's clips, or recordings if none were cut.
+
+    Raises:
+        UserError: if there is nothing to work on
+    """
+    folder = speaker.clips_folder
+    _require_folder(folder)
+    texts = {folder / name: text for name, text in clip_texts(speaker).items()}
+    source = _source(folder, texts, [], speaker.name, config)
+    return _of_use(source, f"--speaker {speaker.name}")
+
+
+def folder_source(folder: Path, transcripts: Path, config: PrepareConfig, name: str = "") -> Source:
+    """The clips of a folder with the texts of a table (or of a folder that holds one).
+
+    Args:
+        name: of the speaker, by default after the folder
+
+    Raises:
+        UserError: if there is nothing to work on, or the table can't be read
+    """
+    _require_folder(folder)
+    texts, orphans = match_transcripts(read_transcripts(transcripts), find_audio(folder))
+    skipped = [(key, "transcript without a recording") for key in orphans]
+    source = _source(folder, texts, skipped, name or _speaker_of(folder), config)
+    return _of_use(source, f"--speaker {source.speaker}")
+
+
+def split(
+    utterances: Sequence[Utterance], config: PrepareConfig
+) -> tuple[list[Utterance], list[Utterance], list[str]]:
+    """Clips to train on, clips to validate with, and notes on how they were parted.
+
+    Recordings in a random order are held out until they make up the share that isn't trained on,
+    one at least. The last clips are held out where there is a single recording.
+
+    Raises:
+        UserError: if there is but one clip
+    """
+    if len(utterances) < 2:
+        raise UserError(
+            "one clip is too little: one must be held out to validate with", fix="add recordings"
+        )
+    recordings: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in sorted(utterances, key=lambda u: (u.recording, u.start, u.name)):
+        recordings[utterance.recording].append(utterance)
+    total = sum(utterance.duration for utterance in utterances)
+    share = round(1 - config.train_split, 9)
+    notes = []
+    if config.split_by == "clip" or len(recordings) == 1:
+        if config.split_by != "clip":
+            notes.append(
+                "all clips are of one recording: its last ones are held out, which sound more like "
+                "the others than another recording would; the validation loss flatters"
+            )
+        held_out = _last_clips(recordings, share)
+    else:
+        held_out = _whole_recordings(recordings, share, config.seed)
+        found = sum(utterance.duration for utterance in held_out) / total
+        if found > 2 * share:
+            notes.append(
+                f"{100 * found:.0f} % of the sound is held out, as the shortest recording is that "
+                "long; --split-by clip would hold out single clips instead"
+            )
+    chosen = {utterance.id for utterance in held_out}
+    return [u for u in utterances if u.id not in chosen], sorted(held_out, key=_by_id), notes
+
+
+def _by_id(utterance: Utterance) -> str:
+    return utterance.id
+
+
+def _last_clips(recordings: Mapping[str, list[Utterance]], share: float) -> list[Utterance]:
+    clips = [utterance for name in sorted(recordings) for utterance in recordings[name]]
+    room, n = share * sum(clip.duration for clip in clips) + ROUNDING, 0
+    while n < len(clips) - 1 and (n == 0 or clips[-n - 1].duration <= room):
+        room -= clips[-n - 1].duration
+        n += 1
+    return clips[-n:]
+
+
+def _whole_recordings(
+    recordings: Mapping[str, list[Utterance]], share: float, seed: int
+) -> list[Utterance]:
+    seconds = {name: sum(u.duration for u in mine) for name, mine in recordings.items()}
+    names = sorted(recordings)
+    order = np.random.default_rng(seed_for(seed, "split")).permutation(len(names))
+    room, chosen = share * sum(seconds.values()) + ROUNDING, []
+    for name in (names[i] for i in order):
+        if seconds[name] <= room:
+            chosen.append(name)
+            room -= seconds[name]
+    chosen = chosen or [min(names, key=lambda name: (seconds[name], name))]
+    return [utterance for name in chosen for utterance in recordings[name]]
+
+
+def _source(
+    folder: Path,
+    texts: Mapping[Path, str],
+    skipped: list[Skip],
+    speaker: str,
+    config: PrepareConfig,
+) -> Source:
+    paths = find_audio(folder)
+    cut_from = _cut_from(folder)
+    names = {path: path.relative_to(folder).as_posix() for path in paths}
+    ids = _ids(list(names.values()))
+    utterances = []
+    for path in find_audio(folder, UNREADABLE_SUFFIXES):
+        why = f"{path.suffix} can't be read; convert it to .wav"
+        skipped.append((path.relative_to(folder).as_posix(), why))
+    for path, name in names.items():
+        try:
+            seconds = duration(path)
+        except UserError as error:
+            skipped.append((name, error.what))
+            continue
+        if path not in texts:
+            skipped.append((name, "no transcript"))
+        elif not texts[path].strip():
+            skipped.append((name, "the transcript is empty"))
+        elif seconds > config.max_duration:
+            why = f"longer than --max-duration {config.max_duration:g}"
+            skipped.append((f"{name} ({seconds:.1f} s)", why))
+        elif seconds < config.min_duration:
+            why = f"shorter than --min-duration {config.min_duration:g}"
+            skipped.append((f"{name} ({seconds:.1f} s)", why))
+        else:
+            plain = Utterance(
+                id=ids[name],
+                path=path,
+                name=name,
+                text=texts[path].strip(),
+                duration=round(seconds, 3),
+                recording=name,
+            )
+            utterances.append(_with_origin(plain, cut_from.get(name)))
+    return Source(speaker=speaker, folder=folder, utterances=utterances, skipped=skipped)
+
+
+def _cut_from(folder: Path) -> dict[str, Clip]:
+    """What `tools/segment_recordings.py` wrote about the clips in `folder`, by their path in it."""
+    manifest = folder.parent / CLIPS_MANIFEST
+    if folder.name != CLIPS_FOLDER or not manifest.is_file():
+        return {}
+    inside = f"{folder.parent.name}/{folder.name}/"
+    return {clip.audio.partition(inside)[2] or clip.audio: clip for clip in read_manifest(manifest)}
+
+
+def _with_origin(utterance: Utterance, clip: Clip | None) -> Utterance:
+    if clip is None:
+        return utterance
+    origin = {"recording": clip.recording, "start": clip.start, "language": clip.language}
+    return replace(utterance, **origin)
+
+
+def _ids(names: Sequence[str]) -> dict[str, str]:
+    """A file name's beginning for each path, unique on disks that ignore case too."""
+    plain = {name: _flat(name.rpartition(".")[0]) for name in names}
+    n_alike = Counter(identity.casefold() for identity in plain.values())
+    return {
+        name: identity if n_alike[identity.casefold()] == 1 else f"{identity}-{_digest(name)}"
+        for name, identity in plain.items()
+    }
+
+
+def _flat(name: str) -> str:
+    flat = re.sub(r"[^\w.@=+-]", "_", name.replace("/", "__"))
+    if len(flat.encode()) <= LONGEST_ID:
+        return flat
+    return flat.encode()[:LONGEST_ID].decode(errors="ignore") + "-" + _digest(name)
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def _speaker_of(folder: Path) -> str:
+    """The name in training/<name>/dataset/audio, or else the folder's own."""
+    place = folder.resolve()
+    return place.parents[1].name if place.parent.name == "dataset" else place.name
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError("no such folder of recordings", where=folder, fix="put recordings there")
+    if not find_audio(folder):
+        raise UserError(
+            "no recordings in the folder", where=folder, fix="put .wav, .flac or .mp3 files there"
+        )
+
+
+def _of_use(source: Source, flags: str) -> Source:
+    """The same source, if there is anything in it to train on."""
+    if source.utterances:
+        return source
+    why, count = Counter(reason for _, reason in source.skipped).most_common(1)[0]
+    named = [what for what, reason in source.skipped if reason == why]
+    more = f" and {count - N_NAMED} more" if count > N_NAMED else ""
+    fix = None
+    if "--max-duration" in why:
+        fix = f"python tools/segment_recordings.py {flags}"
+    elif "transcript" in why:
+        fix = f"python tools/transcribe_dataset.py {flags}"
+    raise UserError(
+        f"no clip can be used; {count} x {why}: {', '.join(named[:N_NAMED])}{more}",
+        where=source.folder,
+        fix=fix,
+    )

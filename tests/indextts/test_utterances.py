@@ -1,0 +1,212 @@
+"""Clips are found with their texts, named apart, and held out by recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from indextts.prepare_config import PrepareConfig
+from indextts.utterances import Utterance, folder_source, speaker_source, split
+from ttscommon.errors import UserError
+from ttscommon.manifest import Clip, write_manifest
+from ttscommon.workspace import Speaker
+
+RATE = 8000
+CONFIG = PrepareConfig()
+
+
+def write_sound(path: Path, seconds: float = 1.5) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    times = np.arange(round(seconds * RATE)) / RATE
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * 220 * times), RATE)
+    return path
+
+
+def write_table(path: Path, rows: dict[str, str], header: str = "audio_path,text") -> Path:
+    lines = [header, *(f'{name},"{text}"' for name, text in rows.items())]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def utterance(recording: str, number: int, seconds: float = 5.0) -> Utterance:
+    name = f"{recording}@{number:03d}.wav"
+    return Utterance(
+        id=name[:-4],
+        path=Path(name),
+        name=name,
+        text="words",
+        duration=seconds,
+        recording=recording,
+        start=number * seconds,
+    )
+
+
+def test_what_has_no_text_no_sound_or_no_fitting_length_is_told(tmp_path):
+    audio = tmp_path / "audio"
+    for name, seconds in {"a": 1.5, "b": 2.0, "long": 4.0, "short": 0.4, "mute": 1.5}.items():
+        write_sound(audio / f"{name}.wav", seconds)
+    (audio / "empty.wav").touch()
+    (audio / "phone.m4a").write_bytes(b"x")
+    names = ("a.wav", "b", "long.wav", "short.wav", "gone.wav", "empty.wav")
+    table = write_table(tmp_path / "t.csv", dict.fromkeys(names, "hello"))
+    source = folder_source(audio, table, PrepareConfig(max_duration=3))
+    assert [u.id for u in source.utterances] == ["a", "b"]
+    assert sorted(source.skipped) == [
+        ("empty.wav", "audio file has zero bytes"),
+        ("gone.wav", "transcript without a recording"),
+        ("long.wav (4.0 s)", "longer than --max-duration 3"),
+        ("mute.wav", "no transcript"),
+        ("phone.m4a", ".m4a can't be read; convert it to .wav"),
+        ("short.wav (0.4 s)", "shorter than --min-duration 1"),
+    ]
+
+
+def test_files_with_the_same_stem_have_names_of_their_own(tmp_path):
+    for name in ("a.wav", "a.flac", "sub/a.wav", "sub__a.wav", "B.wav", "b.flac", "é/ö ü.wav"):
+        write_sound(tmp_path / "audio" / name)
+    rows = {f"audio/{p.relative_to(tmp_path / 'audio').as_posix()}": "x" * 9
+            for p in (tmp_path / "audio").rglob("*.*")}  # fmt: skip
+    source = folder_source(tmp_path / "audio", write_table(tmp_path / "t.csv", rows), CONFIG)
+    ids = [u.id for u in source.utterances]
+    assert len({identity.casefold() for identity in ids}) == len(ids) == 7
+    assert not any(set("/\\ ") & set(identity) for identity in ids)
+
+
+def test_long_names_stay_names_of_files(tmp_path):
+    name = "ä" * 100
+    write_sound(tmp_path / "audio" / f"{name}.wav")
+    table = write_table(tmp_path / "t.csv", {f"{name}.wav": "hello"})
+    (found,) = folder_source(tmp_path / "audio", table, CONFIG).utterances
+    assert len(f".{found.id}_condition.npy.123456.part".encode()) < 255
+
+
+def test_a_text_that_fits_two_files_is_refused(tmp_path):
+    write_sound(tmp_path / "audio" / "a.wav")
+    write_sound(tmp_path / "audio" / "a.flac")
+    with pytest.raises(UserError, match=r"transcript 'a' fits 2 files"):
+        folder_source(tmp_path / "audio", write_table(tmp_path / "t.csv", {"a": "x"}), CONFIG)
+
+
+def test_a_table_without_a_column_of_files_is_refused_with_what_it_has(tmp_path):
+    write_sound(tmp_path / "audio" / "a.wav")
+    table = write_table(tmp_path / "t.csv", {"a.wav": "x"}, header="clip,text")
+    with pytest.raises(UserError, match=r"missing column: one of audio_path.*found clip, text"):
+        folder_source(tmp_path / "audio", table, CONFIG)
+
+
+def test_clips_that_are_all_too_long_are_listed(tmp_path):
+    for number in range(7):
+        write_sound(tmp_path / "ozzy" / "dataset" / "audio" / f"{number}.wav", 3.0)
+    rows = {f"{number}.wav": "hello" for number in range(7)}
+    speaker = Speaker("ozzy", tmp_path)
+    write_table(speaker.transcripts, rows)
+    with pytest.raises(UserError) as caught:
+        speaker_source(speaker, PrepareConfig(max_duration=2))
+    assert "7 x longer than --max-duration 2: 0.wav (3.0 s), 1.wav (3.0 s)" in str(caught.value)
+    assert "and 2 more" in str(caught.value)
+    assert "segment_recordings.py --speaker ozzy" in str(caught.value)
+
+
+def test_a_speaker_without_texts_is_sent_to_the_transcriber(tmp_path):
+    speaker = Speaker("ozzy", tmp_path)
+    write_sound(speaker.audio / "a.wav")
+    with pytest.raises(UserError) as caught:
+        speaker_source(speaker, CONFIG)
+    assert "1 x no transcript: a.wav" in str(caught.value)
+    assert "transcribe_dataset.py --speaker ozzy" in str(caught.value)
+
+
+def test_no_folder_and_an_empty_one_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        speaker_source(Speaker("ozzy", tmp_path), CONFIG)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no recordings in the folder"):
+        folder_source(tmp_path / "empty", tmp_path, CONFIG)
+
+
+def test_clips_know_the_recording_they_were_cut_from(tmp_path):
+    speaker = Speaker("ozzy", tmp_path)
+    clips = []
+    for number in range(3):
+        name = f"talk@{number}.wav"
+        write_sound(speaker.clips / name)
+        clips.append(
+            Clip(
+                id=name[:-4],
+                audio=f"dataset/clips/{name}",
+                text="",
+                duration=1.5,
+                speaker="ozzy",
+                language="en",
+                recording="talk.flac",
+                start=2.0 * number,
+            )
+        )
+    write_manifest(speaker.clips_manifest, clips)
+    write_sound(speaker.audio / "talk.flac", 6)
+    table = write_table(speaker.transcripts_verbatim, {c.id + ".wav": "hello" for c in clips},
+                        header="filename,text")  # fmt: skip
+    by_paths = folder_source(speaker.clips, table, CONFIG)
+    for source in (speaker_source(speaker, CONFIG), by_paths):
+        assert [(u.recording, u.start, u.language) for u in source.utterances] == [
+            ("talk.flac", 2.0 * number, "en") for number in range(3)
+        ]
+        assert source.speaker == "ozzy"
+
+
+def test_no_recording_is_on_both_sides():
+    clips = [utterance(f"rec{r}", n) for r in range(8) for n in range(r + 1)]
+    train, held_out, notes = split(clips, PrepareConfig(train_split=0.8))
+    assert {u.recording for u in train}.isdisjoint(u.recording for u in held_out)
+    assert sorted(u.id for u in [*train, *held_out]) == sorted(u.id for u in clips)
+    assert 0 < sum(u.duration for u in held_out) <= 0.2 * sum(u.duration for u in clips)
+    assert notes == []
+    assert (train, held_out, notes) == split(clips, PrepareConfig(train_split=0.8))
+
+
+def test_the_seed_chooses_what_is_held_out():
+    clips = [utterance(f"rec{r}", 0) for r in range(30)]
+    chosen = {split(clips, PrepareConfig(seed=seed))[1][0].id for seed in range(5)}
+    assert len(chosen) > 1
+
+
+def test_both_sides_have_a_clip_at_any_share():
+    for share in (0.01, 0.5, 0.99):
+        for clips in ([utterance("a", 0), utterance("b", 0)], [utterance("a", n) for n in (0, 1)]):
+            train, held_out, _ = split(clips, PrepareConfig(train_split=share))
+            assert len(train) == len(held_out) == 1
+
+
+def test_a_single_recording_gives_its_last_clips_and_a_note():
+    clips = [utterance("talk", number) for number in range(20)]
+    train, held_out, notes = split(clips, CONFIG)
+    assert held_out == clips[18:]
+    assert train == clips[:18]
+    assert "one recording" in notes[0]
+
+
+def test_few_long_recordings_are_held_out_whole_with_a_note_or_by_clip_on_request():
+    clips = [utterance(name, number) for name in "ab" for number in range(10)]
+    _, held_out, notes = split(clips, CONFIG)
+    assert len(held_out) == 10
+    assert notes[0].startswith("50 % of the sound is held out")
+    _, held_out, notes = split(clips, PrepareConfig(split_by="clip"))
+    assert len(held_out) == 2
+    assert notes == []
+
+
+def test_a_single_clip_is_too_little():
+    with pytest.raises(UserError, match="one clip is too little"):
+        split([utterance("a", 0)], CONFIG)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"train_split": 1.0}, {"train_split": 0.0}, {"min_duration": 20.0}, {"workers": 0}],
+)
+def test_settings_that_make_no_sense_are_refused(values):
+    with pytest.raises(UserError):
+        PrepareConfig(**values)

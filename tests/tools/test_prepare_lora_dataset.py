@@ -1,0 +1,139 @@
+"""The tool as it is typed: both ways to name a speaker, stopped, killed, and in two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.indextts.test_preprocess import write_noise
+from tests.indextts.test_utterances import write_table
+from tools.prepare_lora_dataset import build_parser, main
+from ttscommon.errors import UserError
+from ttscommon.workspace import Speaker
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_lora_dataset.py"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    from indextts.miniature import write_miniature
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "miniature"
+    write_miniature(folder)
+    return folder
+
+
+def write_speaker(root: Path, n_clips: int) -> Speaker:
+    speaker = Speaker("ozzy", root)
+    for number in range(n_clips):
+        write_noise(speaker.audio / f"c{number:03d}.wav", number)
+    rows = {f"audio/c{number:03d}.wav": f"Clip {number}." for number in range(n_clips)}
+    write_table(speaker.transcripts, rows)
+    return speaker
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_speaker_s_name_says_all_and_the_next_command_follows(tmp_path, checkpoint, capsys):
+    speaker = write_speaker(tmp_path, 3)
+    flags = ["--speaker", "ozzy", "--training-root", str(tmp_path), "--model-dir", str(checkpoint)]
+    main([*flags, "--json", str(tmp_path / "done.json")])
+    said = capsys.readouterr().out
+    assert re.search(r"^3 clips, .*: 2 to train on, 1 to validate with", said)
+    assert f"tools/train_gpt_lora.py --speaker ozzy --training-root {tmp_path}" in said
+    assert json.loads((tmp_path / "done.json").read_text(encoding="utf-8"))["n_train"] == 2
+    assert (speaker.processed / "train_manifest.jsonl").is_file()
+
+    explicit = ["--audio-dir", str(speaker.audio), "--transcripts", str(speaker.transcripts)]
+    output = speaker.dataset / "elsewhere"
+    main([*explicit, "--output-dir", str(output), "--model-dir", str(checkpoint)])
+    assert "--train-manifest" in capsys.readouterr().out
+    assert contents(output) == contents(speaker.processed)
+
+
+def test_a_lone_clip_is_refused(tmp_path, checkpoint):
+    write_speaker(tmp_path, 1)
+    flags = ["--speaker", "ozzy", "--training-root", str(tmp_path), "--model-dir", str(checkpoint)]
+    with pytest.raises(UserError, match="one clip is too little"):
+        main(flags)
+
+
+@pytest.mark.parametrize(
+    "flags", [[], ["--audio-dir", "a"], ["--speaker", "ozzy", "--audio-dir", "a"]]
+)
+def test_half_a_source_is_wrong_usage(flags):
+    with pytest.raises(SystemExit) as stopped:
+        main(flags)
+    assert stopped.value.code == 2
+
+
+def test_the_defaults_are_the_original_s():
+    args = build_parser().parse(["--speaker", "ozzy", "--train_split", "0.8"])
+    assert args.train_split == 0.8
+    text = build_parser().format_help()
+    for value in ("(default: 0.9)", "(default: 15.0)", "(default: 1.0)", "(default: 42)"):
+        assert value in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_stopped_leaves_whole_files_and_goes_on(tmp_path, checkpoint, stop):
+    speaker = write_speaker(tmp_path, 60)
+    flags = ["--speaker", "ozzy", "--training-root", str(tmp_path), "--model-dir", str(checkpoint)]
+    command = [sys.executable, str(TOOL), *flags]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    features = speaker.processed / "features"
+    while len(list(features.glob("*.json"))) < 3:
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.01)
+    os.killpg(running.pid, stop)
+    _, said = running.communicate(timeout=120)
+    notes = {path: path.stat().st_ino for path in features.glob("c*.json")}
+    assert 3 <= len(notes) < 60
+    assert not (speaker.processed / "train_manifest.jsonl").exists()
+    if stop == signal.SIGINT:
+        assert running.returncode == 130
+        assert said.strip().splitlines()[-1] == "stopped; the same command goes on from here"
+    main(flags)
+    assert {path: path.stat().st_ino for path in notes} == notes
+    assert not list(speaker.processed.rglob("*.part"))
+    kept = contents(speaker.processed)
+    shutil.rmtree(speaker.processed)
+    main(flags)
+    assert contents(speaker.processed) == kept
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_launched_processes_make_what_one_makes(tmp_path, checkpoint):
+    speaker = write_speaker(tmp_path, 9)
+    (speaker.audio / "c004.wav").write_bytes(b"no sound")
+    flags = ["--speaker", "ozzy", "--training-root", str(tmp_path), "--model-dir", str(checkpoint)]
+    # What `accelerate launch` runs on GPUs; without one it starts a single process.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(TOOL)]
+    done = subprocess.run(
+        [*launch, *flags, "--device", "cpu"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall("^8 clips", done.stdout, re.MULTILINE)) == 1  # told once
+    assert "Computed 4 of them now" in done.stdout
+    two = contents(speaker.processed)
+    shutil.rmtree(speaker.processed)
+    main(flags)
+    assert contents(speaker.processed) == two
