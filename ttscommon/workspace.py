@@ -134,6 +134,11 @@ class Speaker:
         return self.outputs / "comparison"
 
     @property
+    def evaluation(self) -> Path:
+        """What tools/evaluate.py found out."""
+        return self.folder / "evaluation"
+
+    @property
     def pipeline(self) -> Path:
         return self.folder / "pipeline.json"
 
