@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import errno
 import logging
 import runpy
+import signal
 import sys
 import types
 import typing
@@ -109,8 +111,11 @@ def given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
 def run(main: Callable[[], int | None]) -> None:
     """Run a tool's `main`: exit 0 when done, 1 with one line for a `UserError`, 130 for Ctrl-C.
 
-    A number that `main` returns is the exit code, for a tool whose answer can be "no".
+    A number that `main` returns is the exit code, for a tool whose answer can be "no". SIGTERM is
+    taken as Ctrl-C: killed on the spot, a tool would leave its worker processes to clean up.
     """
+    with contextlib.suppress(ValueError):  # outside the main thread signals aren't ours
+        signal.signal(signal.SIGTERM, _stop)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("httpx", "matplotlib", "datasets", "numba", "speechbrain", "faster_whisper"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -138,6 +143,10 @@ def run_tool(name: str) -> None:
     root = Path(__file__).resolve().parents[1]
     sys.path[0] = str(root)
     runpy.run_path(str(root / "tools" / f"{name}.py"), run_name="__main__")
+
+
+def _stop(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def _is_full_disk(error: BaseException) -> bool:

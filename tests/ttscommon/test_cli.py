@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -9,6 +12,8 @@ from safetensors import SafetensorError
 
 from ttscommon.cli import Parser, add_config_flags, given, run
 from ttscommon.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 DOC = """Do one thing.
 
@@ -129,3 +134,18 @@ def test_our_own_mistakes_keep_their_traceback():
 
 def test_a_tool_that_is_done_does_not_exit_by_force():
     assert run(lambda: None) is None
+
+
+def test_sigterm_ends_a_tool_as_ctrl_c_does_with_time_to_clean_up():
+    """A tool that dies on the spot leaves its workers running for minutes."""
+    script = (
+        "import atexit, signal\n"
+        "from ttscommon.cli import run\n"
+        "atexit.register(print, 'cleaned up')\n"
+        "run(lambda: signal.raise_signal(signal.SIGTERM))\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stdout == "cleaned up\n"
+    assert done.stderr == "stopped; nothing half-written was left\n"
