@@ -50,13 +50,35 @@ class System:
 
 
 SYSTEMS = {
+    "dataset": System(
+        {
+            "cuts": "segment_recordings",
+            "transcribes": "transcribe_dataset",
+            "checks": "validate_dataset",
+        },
+        better=("whisper",),
+    ),
     "lewm": System(
         {"prepares": "lewm_preprocess", "trains": "lewm_train", "speaks": "lewm_infer"},
         better=("vocos", "whisper"),
     ),
-    "indextts2": System({"speaks": "infer"}, needs=("indextts2",)),
+    "indextts2": System(
+        {
+            "speaks": "infer",
+            "prepares": "prepare_lora_dataset",
+            "trains an adapter": "train_gpt_lora",
+            "trains all of it": "train_gpt_finetune",
+            "stores a voice": "extract_embeddings",
+            "compares": "compare_models",
+            "does it all": "train_speaker",
+        },
+        needs=("indextts2",),
+    ),
     "higgs": System({}, needs=("higgs",)),
     "kani": System({}, needs=("kani",)),
+    "evaluation": System(
+        {"measures": "evaluate", "scores listeners": "score_listening"}, better=("whisper",)
+    ),
 }
 
 
