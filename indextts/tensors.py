@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -122,6 +125,19 @@ def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Tensors whose names begin with `prefix`, without it; all of them if none does."""
     found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     return found or dict(tensors)
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes, and the CRC-32 of every tensor as float32.
+
+    The CRC sees every byte, and is several times as fast as SHA-256 over gigabytes.
+    """
+    found = hashlib.sha256()
+    for name in sorted(state):
+        numbers = state[name].detach().float().cpu().contiguous().numpy()
+        entry = [name, list(numbers.shape), zlib.crc32(numbers.data)]
+        found.update(json.dumps(entry).encode())
+    return found.hexdigest()
 
 
 def _read_torch(path: Path, *, mmap: bool, fix: str) -> Any:

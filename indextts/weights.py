@@ -7,12 +7,9 @@ are, and passed over, only what `gpt_state` drops and the other contents of trai
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
 import math
 import re
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -28,7 +25,7 @@ from indextts.s2mel.codec import SemanticCodec
 from indextts.s2mel.config import CampplusConfig, CodecConfig, S2MelConfig
 from indextts.s2mel.dit import MAX_FRAMES
 from indextts.s2mel.model import S2Mel
-from indextts.tensors import build, part_of, read_tensors
+from indextts.tensors import build, digest, part_of, read_tensors
 from indextts.vocoder.bigvgan import BigVGAN
 from indextts.vocoder.config import BigVGANConfig
 from ttscommon.config import read_mapping
@@ -124,7 +121,7 @@ def load_gpt(
     if "speed_emb.weight" not in state:
         log.warning("no speed_emb in %s; taken as zero", path)
         state["speed_emb.weight"] = torch.zeros(2, config.model_dim)
-    mark = _digest(state)
+    mark = digest(state)
     model = build(lambda: UnifiedVoice(config), state, where=path, dtype=dtype, device=device)
     model.file_fingerprint = mark
     return model
@@ -245,7 +242,8 @@ def save_gpt(path: Path, gpt: UnifiedVoice) -> None:
 def fingerprint(gpt: UnifiedVoice) -> str:
     """Which weights these are: equal for equal weights, another after any training or merging.
 
-    An adapter that is attached isn't counted: it is that of the base. A model read in half precision has the fingerprint of its file.
+    An adapter that is attached isn't counted: it is that of the base. A model read in half
+    precision has the fingerprint of its file.
 
     Raises:
         ValueError: for a model in half precision that no file was read for
@@ -253,23 +251,10 @@ def fingerprint(gpt: UnifiedVoice) -> str:
     if gpt.mel_head.weight.dtype == torch.float32:
         state = gpt.state_dict()
         names = {key: key.replace(".base_layer.", ".") for key in state if not ADAPTER.search(key)}
-        return _digest({name: state[key] for key, name in names.items()})
+        return digest({name: state[key] for key, name in names.items()})
     if gpt.file_fingerprint is None:
         raise ValueError("rounded weights have no fingerprint")
     return gpt.file_fingerprint
-
-
-def _digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes, and the CRC-32 of every tensor as float32.
-
-    The CRC sees every byte, and is several times as fast as SHA-256 over gigabytes.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        numbers = state[name].detach().float().cpu().contiguous().numpy()
-        entry = [name, list(numbers.shape), zlib.crc32(numbers.data)]
-        digest.update(json.dumps(entry).encode())
-    return digest.hexdigest()
 
 
 def _campplus_config(state: Mapping[str, Tensor], path: Path) -> CampplusConfig:

@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--audio-dir and --transcripts go together")
     config = from_dict(PrepareConfig, given(args, PrepareConfig))
     output = args.output_dir or (speaker.processed if speaker else Path())
+    import torch
+
     from indextts.checkpoint import CheckpointFolder
     from indextts.clip_encoder import ClipEncoder  # torch loads here
     from indextts.preprocess import prepare
@@ -88,16 +90,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         source = speaker_source(speaker, config)
     folder = CheckpointFolder.open(args.model_dir, cfg_path=args.config)
     state = processes(args.device)
-    encoder = ClipEncoder(folder, state.device, args.base_checkpoint)
+    encoder = ClipEncoder(folder, state.device or torch.device("cpu"), args.base_checkpoint)
     report = prepare(source, config, encoder, output)
     if not state.is_main_process:
         return
     _show(report)
     if args.json:
-        write_json(args.json, {**_plain(report)})
-    own = speaker is not None and output == speaker.processed
-    assert speaker is not None or not own
-    flags = speaker_flags([speaker]) if own and speaker else _manifest_flags(output)
+        write_json(args.json, _plain(report))
+    is_own = speaker is not None and output == speaker.processed
+    flags = speaker_flags([speaker]) if speaker and is_own else _manifest_flags(output)
     print(f"Next: python tools/train_gpt_lora.py {' '.join(flags)}")
 
 

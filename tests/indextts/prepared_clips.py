@@ -1,4 +1,4 @@
-"""A folder as `tools/prepare_lora_dataset.py` leaves it, filled with random numbers."""
+"""What `tools/prepare_lora_dataset.py` reads, and what it leaves, filled with random numbers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from indextts.config import GptConfig
+
+RATE = 22_050
 
 
 def write_clips(
@@ -62,3 +65,15 @@ def write_clips(
     info = {"format": "indextts.lora_dataset", "version": 1, "base": base}
     (folder / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
     return manifest
+
+
+def write_noise(path: Path, seed: int, seconds: float = 1.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    soundfile.write(path, 0.1 * random.standard_normal(round(seconds * RATE)), RATE)
+
+
+def write_table(path: Path, rows: dict[str, str], header: str = "audio_path,text") -> Path:
+    lines = [header, *(f'{name},"{text}"' for name, text in rows.items())]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path

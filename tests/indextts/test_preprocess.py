@@ -20,18 +20,11 @@ from indextts.preprocess import PrepareReport, prepare
 from indextts.references import ReferenceReader
 from indextts.utterances import folder_source
 from indextts.weights import fingerprint, load_gpt, load_s2mel
-from tests.indextts.test_utterances import write_table
+from tests.indextts.prepared_clips import RATE, write_noise, write_table
 from ttscommon.errors import UserError
 
-RATE = 22_050
 CONFIG = PrepareConfig(workers=1)
 KINDS = ("codes", "condition", "emo_vec", "text_ids", "w2v")
-
-
-def write_noise(path: Path, seed: int, seconds: float = 1.0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(seed)
-    soundfile.write(path, 0.1 * random.standard_normal(round(seconds * RATE)), RATE)
 
 
 class Place:

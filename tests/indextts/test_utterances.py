@@ -10,6 +10,7 @@ import soundfile
 
 from indextts.prepare_config import PrepareConfig
 from indextts.utterances import Utterance, folder_source, speaker_source, split
+from tests.indextts.prepared_clips import write_table
 from ttscommon.errors import UserError
 from ttscommon.manifest import Clip, write_manifest
 from ttscommon.workspace import Speaker
@@ -22,12 +23,6 @@ def write_sound(path: Path, seconds: float = 1.5) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     times = np.arange(round(seconds * RATE)) / RATE
     soundfile.write(path, 0.3 * np.sin(2 * np.pi * 220 * times), RATE)
-    return path
-
-
-def write_table(path: Path, rows: dict[str, str], header: str = "audio_path,text") -> Path:
-    lines = [header, *(f'{name},"{text}"' for name, text in rows.items())]
-    path.write_text("\n".join(lines), encoding="utf-8")
     return path
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.indextts.test_preprocess import write_noise
-from tests.indextts.test_utterances import write_table
+from tests.indextts.prepared_clips import write_noise, write_table
 from tools.prepare_lora_dataset import build_parser, main
 from ttscommon.errors import UserError
 from ttscommon.workspace import Speaker
