@@ -28,12 +28,16 @@ from ttscommon.evaluation.verdicts import judge
 from ttscommon.evaluation.voices import SpeakerEncoder, load_ge2e, load_xvector, speech_only
 from ttscommon.progress import clock, read_records
 from ttscommon.segment import Span, speech_spans
-from ttscommon.transcribe import Transcriber, WordTranscriber
+from ttscommon.transcribe import Transcriber, WordTranscriber, sentence
 
 log = logging.getLogger(__name__)
 
 RATE = 16_000
 VERSION = 2  # of what is measured; raise it when a number changes its meaning
+NO_SECOND = (
+    "no second speaker encoder was given; python tools/download_checkpoints.py wavlm fetches one, "
+    "--speaker-encoder checkpoints/wavlm gives it"
+)
 PATIENCE = 5.0  # seconds between two lines of progress
 
 
@@ -105,7 +109,7 @@ def choose_instruments(
     except UserError as error:
         absent["similarity"] = str(error)
     if second_encoder is None:
-        absent["similarity_wavlm"] = "no second speaker encoder was given (--speaker-encoder)"
+        absent["similarity_wavlm"] = NO_SECOND
     else:
         encoders["similarity_wavlm"] = load_xvector(second_encoder)
     try:
@@ -164,14 +168,16 @@ def measure_all(
     if found:
         log.info("%d of %d files were measured before", len(found), len(keys))
     began = told = time.monotonic()
-    seconds = 0.0
+    seconds, n_first = 0.0, 0
     for number, (path, measured) in enumerate(_results(todo, instruments, n_processes), 1):
         found[path] = measured
         if cache and measured.trouble is None:
             _append(cache, keys[path], measured)
         seconds, now = seconds + measured.seconds, time.monotonic()
-        if now - told >= PATIENCE or number == len(todo):
-            eta = clock((now - began) / number * (len(todo) - number))
+        if number <= n_processes < len(todo):  # until here, each process loads its models
+            began, told, seconds, n_first = now, now, 0.0, number
+        elif now - told >= PATIENCE or number == len(todo):
+            eta = clock((now - began) / (number - n_first) * (len(todo) - number))
             speed = seconds / max(now - began, 1e-9)
             log.info("measured %d/%d  %.1f x real time  eta %s", number, len(todo), speed, eta)
             told = now
@@ -193,7 +199,7 @@ def _read(
     transcriber, language = instruments.transcriber, instruments.language
     if isinstance(transcriber, WordTranscriber):
         words = transcriber.words(audio, RATE, language)
-        return " ".join(word.word for word in words), [(w.word, w.start, w.end) for w in words]
+        return sentence(words), [(w.word, w.start, w.end) for w in words]
     assert transcriber is not None
     return transcriber.text(audio, RATE, language), []
 
