@@ -150,19 +150,34 @@ def _verify_contents(plan: Plan) -> list[str]:
             print(f"  {mark:6} {finding.name}: {finding.what}", flush=True)
             wrong += [] if finding.is_right else [finding.name]
         return wrong
-    if plan.family.name == "vocos" and not plan.missing:
-        from lewm.vocoder import load_vocoder
-        from ttscommon.mel import MelRecipe
-
+    if plan.family.name in LOADED and not plan.missing:
         try:
-            load_vocoder(f"vocos:{plan.folder}", MelRecipe())
+            what = LOADED[plan.family.name](plan.folder)
         except UserError as error:
             print(f"  WRONG  {error}")
             return [plan.folder.name]
-        print("  ok     every tensor of this Vocos is there, made for LeWM's mels")
+        print(f"  ok     {what}")
         return []
     print("  the tensors inside weren't looked at: sizes and checksums are all that is compared")
     return []
+
+
+def _load_vocos(folder: Path) -> str:
+    from lewm.vocoder import load_vocoder  # torch loads here
+    from ttscommon.mel import MelRecipe
+
+    load_vocoder(f"vocos:{folder}", MelRecipe())
+    return "every tensor of this Vocos is there, made for LeWM's mels"
+
+
+def _load_wavlm(folder: Path) -> str:
+    from ttscommon.evaluation.voices import load_xvector  # torch loads here
+
+    load_xvector(folder)
+    return f"every tensor of this WavLM is there: --speaker-encoder {folder}"
+
+
+LOADED = {"vocos": _load_vocos, "wavlm": _load_wavlm}
 
 
 def _bytes(size: int | None) -> str:

@@ -49,6 +49,7 @@ class Family:
 
 
 MIT, APACHE = Licence("MIT"), Licence("Apache-2.0")
+UNISPEECH = Licence("CC-BY-SA-3.0", note="share alike; of Microsoft's UniSpeech")
 # A community licence each: named as their repositories name them.
 BILIBILI = Licence("bilibili Model Use License", False, "not open; commercial use is limited")
 AMPHION = Licence("MIT for Amphion's code", False, "terms of the weights: see the model's page")
@@ -137,5 +138,16 @@ VOCOS = Family(
     "Vocos mel-24khz, the vocoder of LeWM-TTS",
     (Source("charactr/vocos-mel-24khz", ("config.yaml", "pytorch_model.bin"), MIT),),
 )
+WAVLM = Family(
+    "wavlm",
+    "WavLM with x-vectors, a second speaker encoder for evaluation (--speaker-encoder)",
+    (
+        Source(
+            "microsoft/wavlm-base-plus-sv",
+            ("config.json", "preprocessor_config.json", "pytorch_model.bin"),
+            UNISPEECH,
+        ),
+    ),
+)
 WHISPER = Family("whisper", "one Whisper model (--whisper-model), for transcripts and evaluation")
-FAMILIES = {family.name: family for family in (INDEXTTS2, HIGGS, KANI, VOCOS, WHISPER)}
+FAMILIES = {family.name: family for family in (INDEXTTS2, HIGGS, KANI, VOCOS, WAVLM, WHISPER)}

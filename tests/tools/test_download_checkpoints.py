@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.lewm.test_vocoder import write_vocos
+from tests.ttscommon.evaluation.test_voices import write_wavlm
 from tests.ttscommon.fake_hub import COMMIT, FakeHub, serving
 from tools import download_checkpoints
 from ttscommon.catalogue import FAMILIES
 from ttscommon.errors import UserError
+from ttscommon.evaluation.voices import load_xvector
 
 NOBODY = "http://127.0.0.1:9"
 WEIGHTS = random.Random(0).randbytes(300_000)
@@ -251,6 +253,18 @@ def test_verify_looks_into_a_vocos(tmp_path, capsys):
     (folder / "pytorch_model.bin").write_bytes(WEIGHTS)
     with pytest.raises(UserError, match="1 files are wrong: vocos"):
         download(tmp_path, NOBODY, "vocos", "--verify")
+
+
+def test_the_second_speaker_encoder_arrives_where_the_evaluation_reads_it(hub, tmp_path, capsys):
+    tiny = write_wavlm(tmp_path / "tiny")
+    files = {path.name: path.read_bytes() for path in tiny.iterdir()}
+    hub.repos["microsoft/wavlm-base-plus-sv"] = files | {"README.md": b"not needed"}
+    download(tmp_path, hub.endpoint, "wavlm")
+    folder = tmp_path / "wavlm"
+    assert load_xvector(folder).name == "wavlm"
+    download(tmp_path, hub.endpoint, "wavlm", "--verify")
+    assert f"--speaker-encoder {folder}" in capsys.readouterr().out
+    assert names_in(folder) == {*files, "downloads.json"}
 
 
 def test_a_whisper_model_arrives_under_its_name_with_its_checksum(hub, tmp_path, monkeypatch):

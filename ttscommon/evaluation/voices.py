@@ -33,6 +33,8 @@ LEVEL_DB = -30.0  # quieter speech is raised to it
 MARGIN = 0.1  # seconds kept around a stretch of speech
 SHORTEST_SPEECH = 0.5  # seconds; less says nothing of a voice
 GET_WEIGHTS = "make setup, or with pip: pip install --no-deps Resemblyzer==0.1.4"
+BROKEN = (LookupError, EOFError, pickle.PickleError)  # raised by pickles that aren't whole
+GET_WAVLM = "python tools/download_checkpoints.py wavlm --overwrite"
 Embedding = NDArray[np.float32]
 
 
@@ -194,7 +196,7 @@ def _load_ge2e(device: str) -> GE2E:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
         network.load_state_dict({k: v for k, v in state.items() if not k.startswith("similarity")})
-    except (OSError, RuntimeError, LookupError, EOFError, TypeError, pickle.PickleError) as error:
+    except (*BROKEN, OSError, RuntimeError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"broken weights: {reason}", where=path, fix=GET_WEIGHTS) from error
     return network.eval().to(device)
@@ -207,16 +209,18 @@ def _load_xvector(folder: Path, device: str) -> tuple[Any, Any]:
 
     needed = ("config.json", "preprocessor_config.json")
     if missing := [name for name in needed if not (folder / name).is_file()]:
-        raise UserError(f"not a speaker encoder: no {' and no '.join(missing)}", where=folder)
+        what = f"not a speaker encoder: no {' and no '.join(missing)}"
+        raise UserError(what, where=folder, fix=GET_WAVLM)
     try:
         extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
         loaded: Any = WavLMForXVector.from_pretrained(
             folder, local_files_only=True, output_loading_info=True
         )
         network, report = loaded
-    except (OSError, RuntimeError, ValueError, LookupError, SafetensorError) as error:
+    except (*BROKEN, OSError, RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"cannot load the speaker encoder: {reason}", where=folder) from error
+        what = f"cannot load the speaker encoder: {reason}"
+        raise UserError(what, where=folder, fix=GET_WAVLM) from error
     if absent := sorted(report["missing_keys"]):
         what = f"not a WavLM speaker encoder: {len(absent)} weights are missing, first {absent[0]}"
         raise UserError(what, where=folder)

@@ -10,6 +10,7 @@ import pytest
 import soxr
 import torch
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_torch_file
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
 
 from ttscommon.audio import load
@@ -28,6 +29,21 @@ from ttscommon.segment import Span
 TESTS = Path(__file__).resolve().parents[2]
 GOLDEN = TESTS / "golden" / "voices" / "ge2e.safetensors"
 RECORDINGS = TESTS.parent / "examples" / "sample_speaker" / "audio"
+TINY = WavLMConfig(
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=16,
+    conv_dim=(8, 8, 8),
+    conv_kernel=(10, 8, 4),
+    conv_stride=(5, 8, 4),
+    num_conv_pos_embeddings=4,
+    num_conv_pos_embedding_groups=2,
+    tdnn_dim=(8, 8),
+    tdnn_kernel=(5, 3),
+    tdnn_dilation=(1, 2),
+    xvector_output_dim=8,
+)
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("resemblyzer") is None, reason="installed by uv, not by pip"
 )
@@ -105,29 +121,32 @@ def test_without_the_package_of_weights_one_line_says_how_to_get_it(monkeypatch)
     assert "pip install --no-deps Resemblyzer" in str(caught.value)
 
 
+def write_wavlm(folder: Path) -> Path:
+    """A small random network in the published files, `pytorch_model.bin` among them.
+
+    The published one is of 2021, from before torch renamed what weight norm keeps.
+    """
+    torch.manual_seed(0)
+    network = WavLMForXVector(TINY)
+    network.save_pretrained(folder)
+    Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    state = load_torch_file(folder / "model.safetensors")
+    renamed = {_as_published(name): tensor for name, tensor in state.items()}
+    assert set(renamed) != set(state), "nothing to rename: this shows nothing"
+    (folder / "model.safetensors").unlink()
+    torch.save(renamed, folder / "pytorch_model.bin")
+    return folder
+
+
+def _as_published(name: str) -> str:
+    for number, before in enumerate(("weight_g", "weight_v")):
+        name = name.replace(f"parametrizations.weight.original{number}", before)
+    return name
+
+
 @pytest.fixture(scope="module")
 def tiny_wavlm(tmp_path_factory) -> Path:
-    """A folder in the published format with a small random network."""
-    torch.manual_seed(0)
-    config = WavLMConfig(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(8, 8, 8),
-        conv_kernel=(10, 8, 4),
-        conv_stride=(5, 8, 4),
-        num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2,
-        tdnn_dim=(8, 8),
-        tdnn_kernel=(5, 3),
-        tdnn_dilation=(1, 2),
-        xvector_output_dim=8,
-    )
-    folder = tmp_path_factory.mktemp("wavlm")
-    WavLMForXVector(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor().save_pretrained(folder)
-    return folder
+    return write_wavlm(tmp_path_factory.mktemp("wavlm"))
 
 
 def test_a_second_encoder_is_read_from_a_folder(tiny_wavlm):
@@ -138,12 +157,24 @@ def test_a_second_encoder_is_read_from_a_folder(tiny_wavlm):
     np.testing.assert_array_equal(found, encoder.embed(recording(3)))
 
 
+def test_the_published_names_of_the_tensors_are_understood(tiny_wavlm):
+    torch.manual_seed(0)
+    network = WavLMForXVector(TINY).eval()
+    audio = recording(3)
+    extractor = Wav2Vec2FeatureExtractor()
+    inputs = extractor(audio, sampling_rate=VOICE_RATE, return_tensors="pt")
+    with torch.inference_mode():
+        expected = network(**inputs).embeddings[0].numpy()
+    found = load_xvector(tiny_wavlm).embed(audio)
+    np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-6)
+
+
 def test_a_folder_without_an_encoder_is_one_line(tmp_path, tiny_wavlm):
     with pytest.raises(UserError, match=r"no config\.json and no preprocessor_config\.json"):
         load_xvector(tmp_path)
     for path in tiny_wavlm.glob("*.json"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "model.safetensors").write_bytes(b"not a model")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"not a model")
     with pytest.raises(UserError, match="cannot load the speaker encoder") as caught:
         load_xvector(tmp_path)
     assert "\n" not in str(caught.value)
