@@ -182,7 +182,8 @@ def _whisper(model: str, device: str) -> Any:
     import whisper
 
     if model.endswith(".pt") and not Path(model).is_file():
-        raise UserError("no such Whisper model", where=model)
+        fix = "give a .pt file that is there, or python tools/download_checkpoints.py whisper"
+        raise UserError("no such Whisper model", where=model, fix=fix)
     if not Path(model).is_file() and model not in whisper.available_models():
         names = ", ".join(whisper.available_models())
         raise UserError(f"no Whisper model '{model}'", fix=f"choose a .pt file or one of {names}")
@@ -201,7 +202,7 @@ def _faster_whisper(folder: str, device: str) -> Any:
         raise UserError(
             "a CTranslate2 folder needs faster-whisper",
             where=folder,
-            fix="uv sync --extra faster-whisper",
+            fix="uv sync --extra faster-whisper, or with pip: pip install faster-whisper",
         ) from error
     missing = [name for name in ("model.bin", "config.json") if not (Path(folder) / name).is_file()]
     if missing:
