@@ -151,7 +151,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         whose = speaker_flags([home])
     say = ["--text", "Hello, how are you today?"]
     print("Next:", shlex.join(["python", "tools/lewm_infer.py", *whose, *say]))
-    print(f"Curves: tensorboard --logdir {output.logs}")
+    stage = "joint" if config.joint else "predictor"
+    print(f"Curves, sounds, alignments: {output.logs / stage / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,10 @@ class History:
         return [name for found, name in self._columns if found == group]
 
     @property
+    def groups(self) -> list[str]:
+        return list(dict.fromkeys(group for group, _ in self._columns))
+
+    @property
     def last_step(self) -> float:
         return max((steps[-1] for steps, _ in self._columns.values()), default=0.0)
 

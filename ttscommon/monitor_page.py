@@ -125,6 +125,14 @@ def _sections(history: History) -> list[tuple[str, list[Chart]]]:
             for name in scored
             if name not in losses
         ],
+        **{
+            group.capitalize(): [
+                chart(name, (), history.points(group, name), last_step=last)
+                for name in history.names(group)
+            ]
+            for group in history.groups
+            if group not in ("train", "val")
+        },
         "Pace and machine": [
             chart(title, history.points("train", name), last_step=last)
             for name, title in MACHINE.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import re
 from importlib import resources
@@ -19,14 +20,7 @@ LOG_MEL_FLOOR, LOG_MEL_TOP = -9.0, 4.0  # the range of a picture, in nats
 
 def render(template: str, **content: Any) -> str:
     """A page from one of the templates in this folder; every name in it must be given."""
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_source),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template(template).render(**content)
+    return _environment().get_template(template).render(**content)
 
 
 def data_uri(mime_type: str, content: bytes) -> str:
@@ -77,6 +71,18 @@ def shown(value: object) -> str:
     if isinstance(value, (float, np.floating)):
         return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
     return str(value)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """One for all pages: a template is compiled once, which takes longer than to fill it."""
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
 
 
 def _source(name: str) -> str:

@@ -143,7 +143,7 @@ class Monitor:
         """Record a matrix (H, W), in colours, with row 0 at the bottom.
 
         Args:
-            name: "mel/generated" stands under the sound "generated" on the page
+            name: "mel/NAME" stands under the sound "NAME" on the page
             low, high: what is darkest and brightest, by default the extremes
         """
         if not self.active:
@@ -166,12 +166,12 @@ class Monitor:
         with self._surviving():
             self._samples.add_sound(name, step, audio, sample_rate, text)
 
-    def close(self) -> None:
-        """Write the last page, which says whether the run is finished."""
+    def close(self, *, is_finished: bool = False) -> None:
+        """Write the last page, which says whether the run is finished or was stopped."""
         if self._writer is None:
             return
-        is_finished = self.last_step >= self.total
-        self.page.refresh(self._facts(), state="finished" if is_finished else "stopped")
+        state = "finished" if is_finished else "stopped"
+        self.page.refresh(self._facts(is_over=True), state=state)
         self._writer.close()
 
     def _record(
@@ -191,13 +191,13 @@ class Monitor:
     def _refresh(self, *, is_urgent: bool = False) -> None:
         self.page.refresh(self._facts(), state="training", is_urgent=is_urgent)
 
-    def _facts(self) -> dict[str, str]:
+    def _facts(self, *, is_over: bool = False) -> dict[str, str]:
         """What stands on top of the page."""
         history, last = self._history, lambda name: self._history.last("train", name)
         facts = {"step": f"{self.last_step:,} of {self.total:,}"}
         if (epoch := last("epoch")) is not None:
             facts["epoch"] = f"{epoch:.1f}"
-        if (left := last("eta_seconds")) is not None and self.last_step < self.total:
+        if (left := last("eta_seconds")) is not None and not is_over:
             facts["left"] = clock(left)
         facts["trained for"] = clock(self._seconds())
         if (loss := last("loss")) is not None:

@@ -1,7 +1,7 @@
 """What a run let hear and see at its evaluations, as files beside its log.
 
 `samples.jsonl` lists them: step, name, kind, file, and the words or the size. A sound and the
-pictures that belong to it share the last part of their names: "generated", "mel/generated".
+pictures that belong to it have like names: "generated", "mel/generated", "alignment/generated".
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ class Sample:
 
     @property
     def group(self) -> str:
-        """What is heard or shown: the last part of the name."""
-        return self.name.rpartition("/")[2]
+        """What is heard or shown: a sound's name; what follows the aspect in a picture's."""
+        return self.name if self.kind == "sound" else self.name.partition("/")[2] or self.name
 
     @property
     def aspect(self) -> str:
         """Which picture of it this is: "mel", "alignment"; empty for a sound."""
-        return self.name.rpartition("/")[0]
+        is_plain = self.kind == "sound" or "/" not in self.name
+        return "" if is_plain else self.name.partition("/")[0]
 
 
 class Samples:

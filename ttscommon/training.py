@@ -80,7 +80,7 @@ def fit(task: Task, plan: BatchPlan[Any], config: FitConfig, run: RunFolder) -> 
         try:
             return loop.run(stop)
         finally:
-            loop.monitor.close()
+            loop.monitor.close(is_finished=loop.state.finished)
 
 
 class _Loop:
