@@ -121,6 +121,8 @@ def test_fluent_errors_forgive_hesitation_but_no_wrong_word():
     assert word_errors(text, stuttered, fluent=True).n_errors == 0
     assert word_errors(text, "Um, I I was go- going, uh, away", fluent=True).n_errors == 1
     assert word_errors(stuttered, text, fluent=True) == Errors(0, 4)
+    assert word_errors(text, "", fluent=True) == Errors(4, 4)  # silence
+    assert word_errors(text, "Um, uh.", fluent=True) == Errors(4, 4)
 
 
 def test_the_cepstral_distance_of_one_cosine_is_its_root_mean_square_in_decibels():

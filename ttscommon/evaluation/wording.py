@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import unicodedata
 from typing import Any
@@ -113,7 +114,7 @@ def _without_false_start(token: str) -> str:
 def _fluent(words: list[str], language: str) -> list[str]:
     words = [word for word in words if not is_filler(word, language)]
     if _code(language) == "en":
-        pairs = zip(words, [*words[1:], ""], strict=True)
+        pairs = itertools.pairwise([*words, ""])
         words = [word for word, after in pairs if not _is_false_letter(word, after)]
     for size in range(1, LONGEST_REPEAT + 1):
         words = _without_repeats(words, size)
