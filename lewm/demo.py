@@ -222,9 +222,12 @@ def _write(
 
 
 def _save(speaker: Speaker, heading: str, label: str, text: str, speech: Speech) -> Heard:
-    name = f"{heading} {label}".lower().replace(" ", "_").replace("-", "_")
-    path = speaker.outputs / f"{name}.wav"
+    """A folder for each version, as `tools/evaluate.py` compares them; the words lie beside."""
+    folder, name = (words.lower().replace(" ", "_").replace("-", "_") for words in (label, heading))
+    path = speaker.outputs / folder / f"{name}.wav"
     audio.save(path, speech.audio, speech.sample_rate)
+    with atomic(path.with_suffix(".txt")) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
     attention = speech.parts[0].attention if len(speech.parts) == 1 else None
     return Heard(label, path, text, speech.log_mel.float().numpy(), attention)
 

@@ -22,6 +22,7 @@ from ttscommon.progress import Monitor
 
 # A latent dimension is alive if its mean moves at least this much (variance over held-out frames).
 ACTIVE_VARIANCE = 0.05
+EARLY_STOP = 0.8  # of the recording's length: what is shorter broke off
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def score_generation(
     Returns:
         mel_dtw: mean L1 of log-mels along the warping path; what checkpoints are selected by
         length_ratio: generated / recorded length
-        runaways, early_stops: shares (early: shorter than 0.8 of the recording)
+        runaways, early_stops: shares (early: shorter than EARLY_STOP of the recording)
         diagonality, monotonicity, coverage: of the text attention
         latent_std: standard deviation of generated standardised latents, 1 in recordings
     """
@@ -140,7 +141,7 @@ def score_generation(
         "mel_dtw": float(np.mean(distances)),
         "length_ratio": float(ratios.mean()),
         "runaways": float(np.mean([g.ran_away for g in spoken])),
-        "early_stops": float((ratios < 0.8).mean()),
+        "early_stops": float((ratios < EARLY_STOP).mean()),
         "diagonality": float(np.mean([a.diagonality for a in alignments])),
         "monotonicity": float(np.mean([a.monotonicity for a in alignments])),
         "coverage": float(np.mean([a.coverage for a in alignments])),

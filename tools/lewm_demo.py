@@ -27,6 +27,9 @@ python tools/lewm_preprocess.py --speaker NAME
 python tools/lewm_train.py --speaker NAME --preset small
 python tools/lewm_infer.py --speaker NAME --text "Hello, how are you today?"
 
+# how far the speech from text is from the copies, with intervals: voice, quality, pauses, faults
+python tools/evaluate.py {speaker} --base copy --whisper-model none
+
 # or let the demo's voice say something
 python tools/lewm_infer.py {speaker} --text "Press one to leave a message."
 """
@@ -84,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     demo.write_report(speaker, config, outcome, next_steps)
 
     _tell(outcome.table)
-    print(f"\nDone in {time.monotonic() - began:.0f} s. Listen: {speaker.outputs}/*.wav")
+    print(f"\nDone in {time.monotonic() - began:.0f} s. Listen: {speaker.outputs}/*/*.wav")
     print(f"Open in a browser: {speaker.report}")
     print("So few recordings give the speaker's timbre but not yet a reader; the page says more.")
     print(f"\n{next_steps}")

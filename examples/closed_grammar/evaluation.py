@@ -17,6 +17,7 @@ from lewm.decoding import GenerationSettings
 from lewm.generation import Request, generate
 from lewm.inference_engine import Engine
 from lewm.recordings import LEAD, TAIL
+from lewm.validation import EARLY_STOP
 from ttscommon import audio
 from ttscommon.errors import UserError
 from ttscommon.mel import log_mel
@@ -25,7 +26,6 @@ from ttscommon.seeds import seed_for
 from ttscommon.transcribe import Transcriber
 
 log = logging.getLogger(__name__)
-EARLY_STOP = 0.8  # of the recording's length
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def score(
         n: utterances
         wer: of all words together
         length_ratio: seconds said / seconds recorded, both trimmed alike; with its extremes
-        early_stops, runaways: counts (early: under 0.8 of the recording)
+        early_stops, runaways: counts (early: under EARLY_STOP of the recording)
         mel_dtw: distance of the log-mels along the warping path, in nats
         diagonality, monotonicity, coverage: of the text attention, where there is one
     """

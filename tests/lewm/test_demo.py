@@ -10,6 +10,7 @@ from lewm.demo import bring_recordings
 from tools.lewm_demo import main
 from ttscommon import audio
 from ttscommon.errors import UserError
+from ttscommon.evaluation.conditions import find_utterances, pair
 from ttscommon.workspace import Speaker
 
 SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample_speaker"
@@ -47,15 +48,22 @@ def speaker(source, tmp_path_factory) -> Speaker:
 
 
 def test_every_version_of_every_text_can_be_heard(speaker):
-    expected = {f"{heading}_{version}.wav" for heading in HEADINGS for version in VERSIONS}
-    expected.add("new_sentence_from_text.wav")
-    assert {path.name for path in speaker.outputs.iterdir()} == expected
-    assert all(audio.duration(path) > 0.2 for path in speaker.outputs.iterdir())
+    expected = {f"{version}/{heading}.wav" for heading in HEADINGS for version in VERSIONS}
+    expected.add("from_text/new_sentence.wav")
+    paths = list(speaker.outputs.rglob("*.wav"))
+    assert {path.relative_to(speaker.outputs).as_posix() for path in paths} == expected
+    assert all(audio.duration(path) > 0.2 for path in paths)
+
+
+def test_its_versions_can_be_compared_as_conditions(speaker):
+    copies, said = (find_utterances(speaker.outputs / name) for name in ("copy", "from_text"))
+    assert [len(pair(copies, said)), len(copies), len(said)] == [3, 3, 4]
+    assert all(one.text for one in said)
 
 
 def test_the_page_plays_what_lies_in_outputs_and_says_what_to_do_next(speaker):
     page = speaker.report.read_text(encoding="utf-8")
-    assert page.count("<audio ") == len(list(speaker.outputs.iterdir()))
+    assert page.count("<audio ") == len(list(speaker.outputs.rglob("*.wav")))
     assert "What a voice learns from 5 recordings" in page
     assert "Teacher-forced, held-out text" in page
     assert "python tools/lewm_train.py --speaker NAME" in page
@@ -69,7 +77,7 @@ def test_started_again_after_a_kill_it_trains_only_what_is_missing(source, speak
     run_demo(source, speaker.root)
     assert finished.stat().st_mtime_ns == before
     assert (speaker.lewm.best_checkpoint / "model.safetensors").is_file()
-    assert len(list(speaker.outputs.iterdir())) == 13
+    assert len(list(speaker.outputs.rglob("*.wav"))) == 13
 
 
 def test_recordings_are_brought_once_and_a_cut_copy_again(source, tmp_path):
