@@ -57,8 +57,8 @@ class ModelConfig:
     regularizer: Literal["kl", "sigreg"] = field(
         default="kl", metadata={"help": "what keeps the latents near a standard normal"}
     )
-    text_form: Literal["bytes", "ipa"] = field(
-        default="bytes", metadata={"help": "feed letters, or phonemes from espeak-ng"}
+    text_form: Literal["bytes", "ipa", "mixed"] = field(
+        default="bytes", metadata={"help": "read letters, phonemes (espeak-ng), or either"}
     )
     speakers: tuple[str, ...] = field(default=(), metadata={"help": "voices; a table from two on"})
     languages: tuple[str, ...] = field(default=(), metadata={"help": "a table from two on"})

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lewm.config import ModelConfig, TrainConfig
 from lewm.features import FeatureStore
-from lewm.text import MAX_TEXT_BYTES, encode
+from lewm.text import MAX_TEXT_BYTES, PHONEMES_FOLLOW, encode, encode_all
 from ttscommon.batching import BatchKey, length_buckets, pad
 from ttscommon.checkpoints import fingerprint
 from ttscommon.errors import UserError
@@ -183,37 +183,62 @@ class CropPlan:
 
 
 class Sentences:
-    """Text, speaker and language of every clip as ids."""
+    """Text, speaker and language of every clip as ids.
+
+    A model of text form "mixed" reads a clip's letters or its phonemes, so both are kept.
+    """
 
     def __init__(self, store: FeatureStore, model: ModelConfig):
         self.ids = store.ids
         self.speakers = np.array([model.speakers.index(name) for name in store.speakers])
         self.languages = np.array([model.languages.index(name) for name in store.languages])
-        pairs = zip(store.texts, store.languages, strict=True)
-        self._encoded = [
-            _encoded(name, text, model.text_form, language)
-            for name, (text, language) in zip(store.ids, pairs, strict=True)
-        ]
+        self.is_mixed = model.text_form == "mixed"
+        forms = ("bytes", "ipa") if self.is_mixed else (model.text_form,)
+        self._encoded = [_encoded(store, form) for form in forms]
 
-    def joined(self, items: Sequence[int]) -> Tensor:
-        """(L,) ids of the texts joined by a space: BOS, text, space, text, ..., EOS."""
-        bodies = [self._encoded[item][1:-1] for item in items]
+    def joined(self, items: Sequence[int], *, as_phonemes: bool = False) -> Tensor:
+        """(L,) ids of the texts joined by a space: BOS, text, space, text, ..., EOS.
+
+        Args:
+            as_phonemes: only looked at where there is a choice
+        """
+        encoded = self._encoded[-1] if as_phonemes else self._encoded[0]
+        bodies = [encoded[item][1:-1] for item in items]
         space = np.array([ord(" ") + 1], dtype=np.int16)
-        parts = [self._encoded[items[0]][:1], bodies[0]]
+        parts = [encoded[items[0]][:1], bodies[0]]
+        if self.is_mixed and as_phonemes:
+            parts.insert(1, np.array([PHONEMES_FOLLOW], dtype=np.int16))
         for body in bodies[1:]:
             parts += [space, body]
-        parts.append(self._encoded[items[0]][-1:])
+        parts.append(encoded[items[0]][-1:])
         return torch.from_numpy(np.concatenate(parts).astype(np.int64))
 
     def n_bytes(self, item: int) -> int:
-        return len(self._encoded[item]) - 2
+        """Bytes of the clip's text, in the longer of its forms."""
+        return max(len(encoded[item]) for encoded in self._encoded) - 2
 
 
-def _encoded(name: str, text: str, form: str, language: str) -> np.ndarray:
+def _encoded(store: FeatureStore, form: str) -> list[np.ndarray]:
+    """The ids of every clip's text."""
+    ids: list[list[int]] = [[]] * len(store)
+    for language in sorted(set(store.languages)):
+        items = [i for i, name in enumerate(store.languages) if name == language]
+        texts = [store.texts[item] for item in items]
+        try:
+            made = encode_all(texts, form, language)
+        except UserError:
+            made = [_encoded_alone(store, item, form) for item in items]  # says which clip it is
+        for item, each in zip(items, made, strict=True):
+            ids[item] = each
+    return [np.array(each, dtype=np.int16) for each in ids]
+
+
+def _encoded_alone(store: FeatureStore, item: int, form: str) -> list[int]:
     try:
-        return np.array(encode(text, form, language), dtype=np.int16)
+        return encode(store.texts[item], form, store.languages[item])
     except UserError as error:
-        raise UserError(f"clip {name}: {error.what}", where=error.where, fix=error.fix) from error
+        what = f"clip {store.ids[item]}: {error.what}"
+        raise UserError(what, where=error.where, fix=error.fix) from error
 
 
 class SpeechPlan:
@@ -273,7 +298,13 @@ class SpeechPlan:
     def load(self, key: BatchKey) -> SpeechBatch:
         rows = self._rows(key)
         speech, speech_mask = pad([self._joined(row) for row in rows])
-        text_ids, text_mask = pad([self.sentences.joined(row) for row in rows])
+        readings = self._readings(key, len(rows))
+        text_ids, text_mask = pad(
+            [
+                self.sentences.joined(row, as_phonemes=reading)
+                for row, reading in zip(rows, readings, strict=True)
+            ]
+        )
         first = [row[0] for row in rows]
         return SpeechBatch(
             ids=tuple(self.sentences.ids[item] for row in rows for item in row),
@@ -286,6 +317,13 @@ class SpeechPlan:
             language_ids=torch.from_numpy(self.sentences.languages[first]),
             n_targets=int((-(-speech_mask.sum(1) // self.stride)).sum()),
         )
+
+    def _readings(self, key: BatchKey, n_rows: int) -> list[bool]:
+        """Which rows are read as phonemes: by chance, or every second one to measure with."""
+        if not self.augment:
+            return [row % 2 == 1 for row in range(n_rows)]
+        seed = seed_for(self.config.seed, "reading", key.epoch, key.position)
+        return (np.random.default_rng(seed).random(n_rows) < 0.5).tolist()
 
     def _rows(self, key: BatchKey) -> list[list[int]]:
         """The batch's clips in rows: joined in ones, twos or threes, the same for a whole batch."""

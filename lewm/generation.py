@@ -39,6 +39,7 @@ class Request:
         prompt_audio: (S,) at the model's sample rate, a reference clip to go on from
         prompt_text: what is said in it
         seed: names this row's noise (flow head), whatever batch it is in
+        reading: letters or phonemes, for a model that reads both
     """
 
     text: str
@@ -47,6 +48,7 @@ class Request:
     prompt_audio: np.ndarray | None = None
     prompt_text: str | None = None
     seed: int = 0
+    reading: text.Reading = "auto"
 
     @property
     def words(self) -> str:
@@ -130,7 +132,9 @@ def row_for(
     named = request.language or info.training.get("language_of", {}).get(speaker)
     language = named or (config.languages[0] if config.languages else "en")
     return Row(
-        ids=text.encode(request.all_words, config.text_form, language),
+        ids=text.encode(
+            request.all_words, text.form_to_feed(config.text_form, request.reading), language
+        ),
         speaker_id=_table_row("speaker", request.speaker, config.speakers),
         language_id=_table_row("language", named, config.languages),
         prefix=_prefix(model, request),

@@ -66,13 +66,15 @@ class SpeakingTask:
         self.module, self.held_out_plan = module, held_out_plan
         config, store = material.config, material.store
         chosen = material.held_out_sample(config.eval_texts)
+        is_mixed = material.model_config.text_form == "mixed"
         self.requests = [
             Request(
                 text=store.texts[item],
                 speaker=store.speakers[item],
                 language=store.languages[item],
+                reading=("letters", "phonemes")[i % 2] if is_mixed else "auto",
             )
-            for item in chosen.items
+            for i, item in enumerate(chosen.items)
         ]
         self.originals = [chosen.log_mel(index) for index in range(len(chosen.items))]
         self.copying = material.held_out_sample(MAX_COPY_CLIPS) if config.joint else None

@@ -43,6 +43,12 @@ def build_parser() -> Parser:
     voice = parser.add_argument_group("voice")
     voice.add_argument("--voice", help="voice of a checkpoint with several (default: --speaker)")
     voice.add_argument("--language", help="row of its language table")
+    voice.add_argument(
+        "--reading",
+        choices=("auto", "letters", "phonemes"),
+        default="auto",
+        help="how to read, for a voice that can both; auto: phonemes where espeak-ng is",
+    )
     voice.add_argument("--prompt-audio", type=Path, help="clip to go on from")
     voice.add_argument("--prompt-text", help="what is said in it")
     voice.add_argument("--temperature", type=float, default=0.6, help="liveliness, head flow only")
@@ -126,6 +132,7 @@ def _speak(engine, args: argparse.Namespace, texts: list[str], paths: list[Path]
             prompt_audio=prompt,
             prompt_text=args.prompt_text,
             seed=args.seed,
+            reading=args.reading,
         )
         for text in texts
     ]

@@ -133,6 +133,46 @@ def test_ipa_is_fed_as_bytes_of_what_espeak_says(fake_espeak):
     assert len(fake_espeak.read_text().splitlines()) == 1  # remembered
 
 
+def test_many_texts_say_what_each_alone_says_in_one_call(fake_espeak):
+    texts = ["ab, cd.", "ef;gh", "[kl]? mn!", "op"]
+    together = text.phonemes_of(texts[:1] + texts[2:], "en")
+    assert len(fake_espeak.read_text().splitlines()) == 1
+    assert together == [text.phonemes(words, "en") for words in texts[:1] + texts[2:]]
+    # The clause that espeak-ng cuts by itself sends each text of its group alone.
+    assert text.phonemes_of(texts, "en") == [text.phonemes(words, "en") for words in texts]
+
+
+@pytest.mark.parametrize("form", ["bytes", "ipa", "marked ipa"])
+def test_many_texts_are_encoded_as_each_alone(form, fake_espeak):
+    texts = ["ab,  cd.", "ef"]
+    assert text.encode_all(texts, form, "en") == [text.encode(t, form, "en") for t in texts]
+
+
+def test_marked_phonemes_begin_with_what_no_text_has(fake_espeak):
+    begin, mark, *rest = text.encode("ab", "marked ipa", "en")
+    assert [begin, *rest] == text.encode("ab", "ipa", "en")
+    assert mark == text.PHONEMES_FOLLOW
+    assert mark not in text.encode("".join(map(chr, range(32, 0x17F))), "bytes", "en")
+
+
+def test_a_voice_of_two_forms_reads_letters_where_espeak_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert text.form_to_feed("mixed", "auto") == "bytes"
+    assert text.form_to_feed("mixed", "phonemes") == "marked ipa"
+
+
+def test_a_voice_of_two_forms_reads_phonemes_unless_told_otherwise(fake_espeak):
+    assert text.form_to_feed("mixed", "auto") == "marked ipa"
+    assert text.form_to_feed("mixed", "letters") == "bytes"
+
+
+@pytest.mark.parametrize(("form", "other"), [("bytes", "phonemes"), ("ipa", "letters")])
+def test_a_voice_of_one_form_refuses_the_other(form, other):
+    assert text.form_to_feed(form, "auto") == form
+    with pytest.raises(UserError, match=r"this voice reads (letters|phonemes) only"):
+        text.form_to_feed(form, other)
+
+
 def test_an_unknown_language_is_one_clear_line(fake_espeak):
     with pytest.raises(UserError, match="failed for language 'xx': voice does not exist"):
         text.encode("ab", "ipa", "xx")
