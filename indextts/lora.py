@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from indextts.gpt.model import UnifiedVoice
+from indextts.gpt.model import Prefix, UnifiedVoice
 from indextts.tensors import read_tensors
 from indextts.weights import fingerprint
 from ttscommon import lora
@@ -22,10 +22,13 @@ __all__ = [
     "adapter_effect",
     "attach",
     "detach",
+    "first_logits",
+    "made_up",
     "merge",
     "merge_adapter",
     "record_base",
     "set_scale",
+    "write_base",
 ]
 
 log = logging.getLogger(__name__)
@@ -89,19 +92,24 @@ def adapter_effect(gpt: UnifiedVoice) -> float:
 
 @torch.no_grad()
 def first_logits(gpt: UnifiedVoice, number: int = 0, n_codes: int = 4) -> Tensor:
-    """(n_codes + 1, V) for a made-up speaker, text and codes, the same for the same number."""
+    """(n_codes + 1, V) for a made-up input and codes, the same for the same number."""
+    chance = torch.Generator().manual_seed(seed_for("first codes", number))
+    codes = torch.randint(0, gpt.config.start_mel_token, (n_codes,), generator=chance)
+    logits, state = gpt.start(made_up(gpt, number))
+    rows = [logits] + [gpt.step(code[None], state) for code in codes.to(logits.device)]
+    return torch.cat(rows).float()
+
+
+@torch.no_grad()
+def made_up(gpt: UnifiedVoice, number: int) -> Prefix:
+    """A speaker, mood and text drawn by chance, the same for the same number."""
     config, weight = gpt.config, gpt.mel_head.weight
-    chance = torch.Generator().manual_seed(seed_for("first logits", number))
+    chance = torch.Generator().manual_seed(seed_for("made up", number))
     shape = (1, config.condition_num_latent, config.model_dim)
     speaker = torch.randn(shape, generator=chance).to(weight.device, weight.dtype)
     n_text = min(8, config.max_text_tokens)
     text = torch.randint(2, config.number_text_tokens, (n_text,), generator=chance).tolist()
-    codes = torch.randint(0, config.start_mel_token, (n_codes,), generator=chance)
-    logits, state = gpt.start(gpt.prefix(speaker, speaker[:, 0], [text]))
-    rows = [logits]
-    for code in codes.to(weight.device):
-        rows.append(gpt.step(code[None], state))
-    return torch.cat(rows).float()
+    return gpt.prefix(speaker, speaker[:, 0], [text])
 
 
 def record_base(folder: Path, gpt: UnifiedVoice) -> None:

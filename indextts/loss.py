@@ -8,6 +8,7 @@ from torch import Tensor
 from indextts.gpt.model import VoiceOutput
 from ttscommon.losses import Losses
 
+IGNORED = -100
 TEXT_WEIGHT, MEL_WEIGHT = 0.2, 0.8  # of all public trainers for version 2
 
 
@@ -22,8 +23,12 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> Tenso
     Returns:
         () nats per token
     """
-    per_token = F.cross_entropy(logits[mask].float(), targets[mask], reduction="sum")
-    return per_token / mask.sum().clamp(min=1)
+    # Left out by their label: to pick rows would copy the logits, the largest tensor of a step.
+    labels = targets.masked_fill(~mask, IGNORED)
+    total = F.cross_entropy(
+        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total / mask.sum().clamp(min=1)
 
 
 def voice_loss(

@@ -25,6 +25,7 @@ from ttscommon.files import (
 )
 
 FORMAT = "ttscommon.state"
+MOST_CHANGES = 12  # in one complaint
 AGAIN = "run the same command again"
 
 
@@ -166,6 +167,8 @@ def refuse_changes(
     """
     found = changes(state, settings, fingerprint)
     if found:
+        if len(found) > MOST_CHANGES:
+            found = [*found[:MOST_CHANGES], f"and {len(found) - MOST_CHANGES} more"]
         raise UserError(
             f"can't resume, these changed since the run began: {'; '.join(found)}",
             where=where,

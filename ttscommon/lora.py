@@ -103,6 +103,8 @@ def inject(
     )
     module.requires_grad_(False)
     peft.inject_adapter_in_model(config, module, NAME)
+    for layer in layers(module).values():
+        layer.train(module.training)
 
 
 def read_adapter(
@@ -172,6 +174,7 @@ def attach(module: nn.Module, adapter: AdapterFile, scale: float = 1.0) -> Adapt
         raise UserError(what, where=adapter.folder) from error
     for layer in layers(module).values():
         layer.requires_grad_(False)
+        layer.train(module.training)  # a new dropout is in training mode
     rank, n_layers, mean_change = describe(module)
     set_scale(module, scale)
     return Adapter(adapter.folder, rank, n_layers, mean_change, adapter.sha256)

@@ -107,6 +107,14 @@ def test_what_peft_saved_is_attached(tmp_path):
     assert info.mean_change > 0
 
 
+def test_an_attached_adapter_drops_nothing_out_in_a_network_that_speaks(tmp_path):
+    lora.save_adapter(adapted(dropout=0.5), tmp_path / "adapter")
+    module = net()
+    lora.attach(module, lora.read_adapter(module, tmp_path / "adapter"))
+    assert not any(part.training for part in module.modules())
+    assert torch.equal(module(IDS), module(IDS))
+
+
 def test_scale_0_is_the_base_and_detaching_leaves_its_bits(tmp_path):
     lora.save_adapter(adapted(), tmp_path / "adapter")
     base, module = net(), net()

@@ -1,0 +1,213 @@
+"""A model that is being trained, spoken with and listened to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from indextts.checkpoint import CheckpointFolder
+from indextts.clips import TrainingClip
+from indextts.config import DecodingConfig, SpeechConfig
+from indextts.emotion import Mood
+from indextts.gpt.model import UnifiedVoice
+from indextts.inference import Models, Synthesizer
+from indextts.references import ReferenceReader
+from indextts.speaker_embeddings import Voice
+from indextts.speech import Request
+from ttscommon.audio import load
+from ttscommon.errors import UserError
+from ttscommon.evaluation.verdicts import judge
+from ttscommon.evaluation.voices import (
+    VOICE_RATE,
+    Embedding,
+    SpeakerEncoder,
+    load_ge2e,
+    mean_voice,
+    similarity,
+    speech_only,
+)
+from ttscommon.metrics import word_errors
+from ttscommon.progress import Monitor
+from ttscommon.transcribe import Transcriber
+
+log = logging.getLogger(__name__)
+
+SEED = 1
+MOST_RECORDINGS = 8  # that the speaker's voice is known by
+HEADROOM = 2.0  # times the codes of the recording, after which a sample is cut
+
+
+@dataclass
+class Heard:
+    """What was found out about one sample.
+
+    Attributes:
+        level: root mean square, in dB of full scale
+        duration_ratio: of the sample to the recording of the same text
+        fluent_wer, likeness: None where they can't be measured
+    """
+
+    level: float
+    seconds: float
+    duration_ratio: float
+    faults: list[str] = field(default_factory=list)
+    fluent_wer: float | None = None
+    likeness: float | None = None
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        found = {"level_db": self.level, "seconds": self.seconds, "faults": float(len(self.faults))}
+        found |= {"duration_ratio": self.duration_ratio}
+        others = {"fluent_wer": self.fluent_wer, "similarity": self.likeness}
+        return found | {name: value for name, value in others.items() if value is not None}
+
+
+class Listener:
+    """Speaks the texts of held-out clips, each with the prompt of its speaker.
+
+    Args:
+        clips: what is spoken; their recordings say how long it should take
+        prompts: recordings of the same speakers, which the voice is taken from and compared with
+        transcriber: understands the samples, if there is one
+        encoder: knows voices; None loads the one that is at hand, if any
+    """
+
+    def __init__(
+        self,
+        folder: CheckpointFolder,
+        clips: Sequence[TrainingClip],
+        prompts: Sequence[TrainingClip],
+        device: torch.device,
+        *,
+        transcriber: Transcriber | None = None,
+        encoder: SpeakerEncoder | None = None,
+    ):
+        self.folder, self.device = folder, device
+        self.clips, self.prompts = list(clips), [p for p in prompts if _is_there(p)]
+        if not self.prompts:
+            raise UserError("no recording to take a voice from for the samples",
+                            fix="--sample-interval 0")  # fmt: skip
+        self.transcriber, self.encoder = transcriber, encoder or _encoder()
+        if self.transcriber is None or self.encoder is None:
+            log.info("no best_audio: it takes --whisper-model and a speaker encoder (Resemblyzer)")
+        self._synthesizer: Synthesizer | None = None
+        self._voices: dict[str, Voice] = {}
+
+    def __call__(self, gpt: UnifiedVoice, monitor: Monitor, step: int) -> float | None:
+        """See `indextts.tasks.Speaks`: word errors, plus what the voice lacks of the speaker's."""
+        synthesizer = self._with(gpt)
+        found = []
+        for number, clip in enumerate(self.clips):
+            speech = synthesizer.synthesize(self._request(synthesizer, clip))
+            sound = (speech.samples / 32768).astype(np.float32)
+            monitor.audio(f"sample/{number}", step, sound, speech.sample_rate, clip.text)
+            heard = self._heard(clip, sound, speech.sample_rate)
+            for fault in heard.faults:
+                log.warning("sample %d at step %d: %s", number, step, fault)
+            found.append(heard)
+        numbers = [one.numbers for one in found]
+        means = {
+            name: float(np.mean([one[name] for one in numbers if name in one]))
+            for name in sorted({name for one in numbers for name in one})
+        }
+        monitor.scalars("sample", step, means)
+        if "fluent_wer" not in means or "similarity" not in means:
+            return None
+        return means["fluent_wer"] + 1 - means["similarity"]
+
+    def _with(self, gpt: UnifiedVoice) -> Synthesizer:
+        if self._synthesizer is None:
+            self._synthesizer = Synthesizer(Models.load(self.folder, gpt, self.device))
+            s2mel = self._synthesizer.models.s2mel
+            reader = ReferenceReader(self.folder, s2mel, self.device, releases=True)
+            for clip in self.clips:
+                prompt = self._prompt(clip)
+                if prompt.id not in self._voices:
+                    assert prompt.audio_path is not None
+                    self._voices[prompt.id] = reader.voice(prompt.audio_path)
+            reader.release()
+        self._synthesizer.speak_with(gpt)
+        return self._synthesizer
+
+    def _prompt(self, clip: TrainingClip) -> TrainingClip:
+        own = [prompt for prompt in self.prompts if prompt.speaker == clip.speaker]
+        return (own or self.prompts)[0]
+
+    def _request(self, synthesizer: Synthesizer, clip: TrainingClip) -> Request:
+        config = synthesizer.models.gpt.config
+        most = max(50, int(HEADROOM * clip.code_len))
+        decoding = DecodingConfig(max_mel_tokens=min(most, config.max_mel_tokens - 1))
+        speech = SpeechConfig()
+        return Request(
+            items=synthesizer.plan(clip.text, speech),
+            voice=self._voices[self._prompt(clip).id],
+            seed=SEED,
+            mood=Mood(),
+            decoding=decoding,
+            speech=speech,
+        )
+
+    def _heard(self, clip: TrainingClip, sound: NDArray[np.float32], rate: int) -> Heard:
+        level = float(10 * np.log10(max(np.square(sound, dtype=np.float64).mean(), 1e-10)))
+        text = language = None
+        if self.transcriber is not None:
+            language = clip.language or "en"
+            text = self.transcriber.text(sound, rate, language)
+        expected = clip.duration or None
+        faults = judge(sound, rate, text=clip.text, heard=text, expected_seconds=expected,
+                       language=language or "en")  # fmt: skip
+        seconds = len(sound) / rate
+        heard = Heard(level, seconds, seconds / expected if expected else 1.0,
+                      [f"{fault.name}: {fault.reason}" for fault in faults])  # fmt: skip
+        if text is not None:
+            errors = word_errors(clip.text, text, language=language or "en", fluent=True)
+            heard.fluent_wer = errors.n_errors / max(1, errors.n_units)
+        if self.encoder is not None:
+            heard.likeness = self._likeness(clip, sound, rate)
+        return heard
+
+    def _likeness(self, clip: TrainingClip, sound: NDArray[np.float32], rate: int) -> float:
+        """0 for what holds no speech."""
+        import soxr
+
+        assert self.encoder is not None
+        at_rate = soxr.resample(sound, rate, VOICE_RATE)
+        try:
+            mine = self.encoder.embed(speech_only(at_rate, VOICE_RATE))
+        except ValueError:
+            return 0.0
+        known = self._known.get(clip.speaker)
+        return similarity(mine, known) if known is not None else 0.0
+
+    @cached_property
+    def _known(self) -> dict[str, Embedding]:
+        """The voice of each speaker, from a few recordings."""
+        assert self.encoder is not None
+        voices: dict[str, list[Embedding]] = {}
+        for prompt in self.prompts:
+            own = voices.setdefault(prompt.speaker, [])
+            if len(own) < MOST_RECORDINGS and prompt.audio_path is not None:
+                sound = load(prompt.audio_path, VOICE_RATE)
+                try:
+                    own.append(self.encoder.embed(speech_only(sound, VOICE_RATE)))
+                except ValueError:
+                    continue
+        return {speaker: mean_voice(own) for speaker, own in voices.items() if own}
+
+
+def _is_there(clip: TrainingClip) -> bool:
+    return clip.audio_path is not None and clip.audio_path.is_file()
+
+
+def _encoder() -> SpeakerEncoder | None:
+    try:
+        return load_ge2e()
+    except UserError as error:
+        log.info("%s", error)
+        return None

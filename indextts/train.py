@@ -1,0 +1,353 @@
+"""Training the language model on one voice or several, as adapters or as a whole.
+
+Before the first step it is shown that the data fit the model (alignment probe), which tensors are
+trained, and how much memory the longest batch takes; after it, that each tensor gets a gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from indextts import weights
+from indextts.checkpoint import CheckpointFolder
+from indextts.dataset import (
+    PairedPlan,
+    TrainingClip,
+    VoiceTrainingBatch,
+    read_clips,
+    require_base,
+    require_fit,
+)
+from indextts.hearing import Listener
+from indextts.loss import masked_cross_entropy
+from indextts.tasks import FullTask, LoraTask, Origin, VoiceStage, VoiceTask, trained_parts
+from indextts.train_config import PARTS, FullTrainConfig, GptTrainConfig, LoraTrainConfig
+from ttscommon import lora, probe
+from ttscommon.batching import BatchKey, move
+from ttscommon.checkpoints import RunFolder, load_state
+from ttscommon.config import to_dict
+from ttscommon.errors import UserError
+from ttscommon.machine import processes
+from ttscommon.memory import map_large_tensors
+from ttscommon.schedule import Schedule
+from ttscommon.seeds import seed_for
+from ttscommon.step_memory import StepMemory, step_memory
+from ttscommon.task import FitConfig
+from ttscommon.training import fit
+from ttscommon.transcribe import load_transcriber
+from ttscommon.workspace import SystemFolder
+
+log = logging.getLogger(__name__)
+
+STAGE = "gpt"
+SCHEDULE: Schedule = "cosine"
+PROBED_CLIPS = 4
+# They change what is told and kept on the way, and not what is computed.
+FREE = (
+    *("save_interval", "log_interval", "num_workers", "sample_interval", "n_samples"),
+    *("whisper_model", "patience", "gradient_checkpointing"),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train with what, and where it goes.
+
+    Attributes:
+        train, validation: manifests
+        output: gets the checkpoints, the logs and the resume point
+        folder: the checkpoint folder whose language model is trained
+        base: another language model than the folder's
+        overwrite: start anew what has other settings or data
+    """
+
+    train: Sequence[Path]
+    validation: Sequence[Path]
+    output: SystemFolder
+    folder: CheckpointFolder
+    base: Path | None = None
+    device: str = "auto"
+    overwrite: bool = False
+    resume_command: str = "run the same command again"
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """Where the trained voice is and how good it was when it was saved.
+
+    Attributes:
+        best_audio: what spoke best; None if nobody listened
+    """
+
+    best: Path
+    final: Path
+    best_audio: Path | None
+    best_step: int
+    metrics: dict[str, float]
+
+
+def train_lora(job: Job, config: LoraTrainConfig) -> TrainReport:
+    """Train adapters, going on where an earlier run of the same command stopped.
+
+    Raises:
+        UserError: if the data don't fit the model, the model fails the probe, or a run with other
+            settings is in the way
+    """
+    training = _Training(job, config)
+    gpt, output = training.gpt, job.output
+    torch.manual_seed(seed_for(config.seed, "adapter"))
+    targets = lora.find_targets(gpt, config.targets)
+    shape = {"rank": config.lora_rank, "alpha": config.lora_alpha, "dropout": config.lora_dropout}
+    lora.inject(gpt, targets, **shape)
+    trains_conditions = any(f"{name}.".startswith(_of_conditions()) for name in targets)
+    if trains_conditions and not config.computes_conditions:
+        raise UserError(
+            "adapters on the encoders of speaker and mood learn nothing from stored conditions",
+            fix="--on-the-fly, or other --lora-target-modules",
+        )
+    stage = VoiceStage(gpt, config, trains_conditions=trains_conditions)
+    places = RunFolder(
+        state=output.run(STAGE) / "state",
+        best=output.best_checkpoint,
+        final=output.final_checkpoint,
+        logs=output.logs,
+        resume_command=job.resume_command,
+        overwrite=job.overwrite,
+    )
+    return training.run(stage, places, LoraTask, output.best_audio)
+
+
+def train_full(job: Job, config: FullTrainConfig) -> TrainReport:
+    """Train the language model's own weights; otherwise as `train_lora`."""
+    training = _Training(job, config)
+    prefixes = [prefix for part in config.parts for prefix in PARTS[part]]
+    trained_parts(training.gpt, prefixes)
+    trains_conditions = any(prefix.startswith(_of_conditions()) for prefix in prefixes)
+    stage = VoiceStage(training.gpt, config, trains_conditions=trains_conditions)
+    output = job.output
+    places = RunFolder(
+        state=output.run(STAGE) / "state",
+        best=output.best_model,
+        final=output.latest,
+        logs=output.logs,
+        resume_command=job.resume_command,
+        overwrite=job.overwrite,
+    )
+    best_audio = output.best_audio.with_suffix(".pth")
+    return training.run(stage, places, FullTask, best_audio, ema_decay=config.ema_decay)
+
+
+class _Training:
+    """What both ways do before and after they have chosen what trains."""
+
+    def __init__(self, job: Job, config: GptTrainConfig):
+        self.job, self.config = job, config
+        self.machine = processes(job.device)
+        self.device = self.machine.device or torch.device("cpu")
+        if self.device.type == "cpu":
+            map_large_tensors()
+        sizes = dataclasses.replace(job.folder.config.gpt, dropout=config.gpt_dropout)
+        self.gpt = weights.load_gpt(job.base or job.folder.gpt, sizes, device=self.device)
+        self.base = weights.fingerprint(self.gpt)
+        manifests = [*job.train, *job.validation]
+        require_base(manifests, self.base)
+        self.clips, self.held_out = read_clips(job.train), read_clips(job.validation)
+        require_fit([*self.clips, *self.held_out], self.gpt.config)
+        _warn_of_leaks(self.clips, self.held_out)
+        self.plan = self._plan(self.clips, shuffle=True)
+        self.held_out_plan = self._plan(self.held_out, shuffle=False)
+
+    def run(
+        self,
+        stage: VoiceStage,
+        places: RunFolder,
+        make_task: Callable[..., VoiceTask],
+        best_audio: Path,
+        *,
+        ema_decay: float = 0.0,
+    ) -> TrainReport:
+        is_new = load_state(places.state) is None
+        if is_new and places.best.exists() and not self.job.overwrite:
+            what = "a finished voice is here already"
+            raise UserError(what, where=places.best, fix="--overwrite, or another --output-dir")
+        if is_new and self.machine.is_main_process:
+            _remove(best_audio)
+        if self.machine.is_main_process:
+            self._probe(stage)
+            self._tell(stage, has_average=ema_decay > 0)
+        origin = Origin(self.base, to_dict(self.config), _hashes(self.clips))
+        task = make_task(
+            stage,
+            self.held_out_plan,
+            origin,
+            speaks=self._listener(),
+            sample_interval=self.config.sample_interval,
+            best_audio=best_audio,
+        )
+        report = fit(task, self.plan, self._fit_config(origin, ema_decay), places)
+        heard = best_audio if best_audio.exists() else None
+        return TrainReport(places.best, places.final, heard, report.best_step, report.metrics)
+
+    def _plan(self, clips: Sequence[TrainingClip], *, shuffle: bool) -> PairedPlan:
+        config = self.config
+        return PairedPlan(
+            clips,
+            batch_size=config.batch_size,
+            token_budget=config.token_budget,
+            on_the_fly=config.computes_conditions,
+            pairing=config.pairing,
+            seed=config.seed,
+            shuffle=shuffle,
+            prompts=None if shuffle else self.clips,
+            crop_prompts=config.crop_prompts and shuffle,
+        )
+
+    def _probe(self, stage: VoiceStage) -> None:
+        chosen = tuple(range(min(PROBED_CLIPS, len(self.clips))))
+        batch = move(self.plan.load(BatchKey(0, 0, chosen)), self.device)
+        probe.require(probed(stage.eval(), batch))
+        stage.train()
+
+    def _tell(self, stage: VoiceStage, *, has_average: bool) -> None:
+        counts = lora.trainable_counts(stage.gpt)
+        for name, count in counts.items():
+            log.info("trains %-40s %10.3f M", name, count / 1e6)
+        size = self.longest_step(stage, has_average=has_average)
+        log.info("a step with the longest batch takes %s", size)
+        if self.device.type == "cuda":
+            room = torch.cuda.get_device_properties(self.device).total_memory
+            if size.total > room:
+                raise UserError(
+                    f"a step needs {size.total / 1e9:.1f} GB, this GPU has {room / 1e9:.1f} GB",
+                    fix="--gradient-checkpointing, half the --batch-size, or --token-budget",
+                )
+
+    def longest_step(self, stage: VoiceStage, *, has_average: bool) -> StepMemory:
+        plan = self.plan
+        key = max(
+            plan.epoch(0), key=lambda key: len(key.items) * max(plan.n_tokens[list(key.items)])
+        )
+        batch = move(plan.load(key), self.device)
+        return stage_memory(stage.train(), batch, self.config.amp, has_average)
+
+    def _listener(self) -> Listener | None:
+        config = self.config
+        if not config.sample_interval or not self.machine.is_main_process:
+            return None
+        transcriber = (
+            load_transcriber(config.whisper_model, self.job.device)
+            if config.whisper_model
+            else None
+        )
+        chosen = self.held_out[: config.n_samples]
+        return Listener(self.job.folder, chosen, self.clips, self.device, transcriber=transcriber)
+
+    def _fit_config(self, origin: Origin, ema_decay: float) -> FitConfig:
+        config = self.config
+        per_step = config.grad_accumulation * self.machine.num_processes
+        n_batches = len(self.plan.epoch(0))
+        steps = math.ceil(config.epochs * n_batches / per_step)
+        steps = min(steps, config.max_steps) if config.max_steps else steps
+        settings = {k: v for k, v in to_dict(config).items() if k not in FREE}
+        return FitConfig(
+            steps=steps,
+            learning_rate=config.learning_rate,
+            schedule=SCHEDULE,
+            warmup_steps=math.ceil(config.warmup_share * steps),
+            final_share=config.final_share,
+            weight_decay=config.weight_decay,
+            clip_norm=config.grad_clip,
+            grad_accumulation=config.grad_accumulation,
+            ema_decay=ema_decay,
+            amp=config.amp,
+            log_every=config.log_interval,
+            evaluate_every=config.val_interval or max(1, round(n_batches / per_step)),
+            save_every=config.save_interval,
+            monitor="loss",
+            patience=config.patience,
+            workers=config.num_workers,
+            device=self.job.device,
+            seed=config.seed,
+            title="lora" if isinstance(config, LoraTrainConfig) else "finetune",
+            task_settings={
+                **settings,
+                "base": origin.base,
+                "clips": dict(origin.clips),
+                "held_out": _hashes(self.held_out),
+            },
+        )
+
+
+@torch.no_grad()
+def probed(stage: VoiceStage, batch: VoiceTrainingBatch) -> list[probe.Check]:
+    """The checks of `ttscommon.probe` for the codes of a real batch; `stage` in eval mode."""
+    voiced, config = stage.voiced(batch), stage.gpt.config
+    output = stage.gpt(voiced)
+    inputs = torch.nn.functional.pad(voiced.codes, (1, 1), value=config.stop_mel_token)
+    inputs[:, 0] = config.start_mel_token
+
+    def outputs(codes: Tensor) -> Tensor:
+        whole = torch.full_like(voiced.code_lengths, codes.shape[1])
+        changed = dataclasses.replace(voiced, codes=codes, code_lengths=whole)
+        return stage.gpt(changed).mel_logits
+
+    def loss_of(codes: Tensor) -> Tensor:
+        logits = outputs(codes)[:, : codes.shape[1]]
+        return masked_cross_entropy(logits, codes, torch.ones_like(codes, dtype=torch.bool))
+
+    n_codes = min(config.start_mel_token, config.stop_mel_token)
+    return [
+        probe.check_offsets(output.mel_logits, inputs, output.mel_targets, output.mel_mask),
+        probe.check_causality(outputs, voiced.codes, n_tokens=n_codes),
+        probe.check_entropy_floor(loss_of, voiced.codes.shape, n_tokens=n_codes),
+    ]
+
+
+def stage_memory(
+    stage: VoiceStage, batch: VoiceTrainingBatch, amp: str, has_average: bool
+) -> StepMemory:
+    """What a step with this batch takes; `stage` in training mode."""
+    tensors = {k: v for k, v in vars(batch).items() if isinstance(v, Tensor)}
+
+    def loss_of(module: torch.nn.Module, tensors: dict[str, Tensor]) -> Tensor:
+        return module(dataclasses.replace(batch, **tensors)).total
+
+    return step_memory(stage, tensors, loss_of, amp=amp, has_average=has_average)
+
+
+def _of_conditions() -> tuple[str, ...]:
+    return (*PARTS["speaker"], *PARTS["emotion"])
+
+
+def _hashes(clips: Sequence[TrainingClip]) -> dict[str, str]:
+    return {clip.id: clip.sha256[:12] for clip in clips}
+
+
+def _warn_of_leaks(clips: Sequence[TrainingClip], held_out: Sequence[TrainingClip]) -> None:
+    """Clips of one recording sound alike, so those that are held out should have their own."""
+    shared = {clip.recording for clip in clips} & {clip.recording for clip in held_out}
+    if shared:
+        log.warning(
+            "%d recordings have clips both to train on and to validate with, so the validation "
+            "loss flatters",
+            len(shared),
+        )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.with_suffix(".json").unlink(missing_ok=True)
+
+
+__all__ = ["Job", "TrainReport", "probed", "stage_memory", "train_full", "train_lora"]

@@ -1,0 +1,1 @@
+"""Names that guides promise here; the work is done elsewhere in the package."""

@@ -1,0 +1,300 @@
+"""Training the language model: what learns, what stays, what is saved, and how it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+import torch._dynamo  # the optimizer loads it at its first step; once here, not in each child
+from safetensors.torch import load_file
+
+from indextts import weights
+from indextts.config import DecodingConfig
+from indextts.dataset import PairedPlan, read_clips
+from indextts.gpt.decoding import generate
+from indextts.gpt.model import UnifiedVoice
+from indextts.lora import adapter_effect, attach
+from indextts.tasks import VoiceTask
+from indextts.train import train_lora
+from indextts.train_config import PARTS, FullTrainConfig, LoraTrainConfig
+from tests.indextts.gpt_training import SIZES, prepared, train
+from tests.ttscommon.test_training import launch_two
+from ttscommon import training
+from ttscommon.errors import UserError
+from ttscommon.files import read_json
+from ttscommon.workspace import SystemFolder
+
+BATCHES = {"batch_size": 2, "grad_accumulation": 2, "max_steps": 5, "save_interval": 1}
+
+
+@pytest.fixture
+def job(tmp_path, miniature):
+    return prepared(tmp_path, miniature)
+
+
+def base_of(job) -> UnifiedVoice:
+    return weights.load_gpt(job.folder.gpt, job.folder.config.gpt)
+
+
+def state_of(folder: Path) -> dict[str, torch.Tensor]:
+    state = folder / "runs" / "gpt" / "state"
+    return load_file(state / "model.safetensors") | load_file(state / "optimizer.safetensors")
+
+
+def check_same_bits(one: Path, other: Path) -> None:
+    first, second = state_of(one), state_of(other)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def moved(job, name: str):
+    return dataclasses.replace(job, output=SystemFolder(job.output.folder.parent / name))
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_every_adapter_tensor_gets_a_gradient_and_the_base_keeps_its_bits(
+    job, monkeypatch, checkpointing
+):
+    stages, seen = [], set()
+    check = training._Loop._check_gradients
+
+    def watched(loop, *, last):
+        module = loop.accelerator.unwrap_model(loop.model)
+        stages.append(module)
+        names = {n for n, p in module.named_parameters() if p.grad is not None and p.grad.any()}
+        seen.update(names)
+        check(loop, last=last)
+
+    monkeypatch.setattr(training._Loop, "_check_gradients", watched)
+    train(job, LoraTrainConfig.tiny(), gradient_checkpointing=checkpointing)
+    adapters = {n for n, _ in stages[0].named_parameters() if ".lora_" in n}
+    assert seen == adapters
+    assert len(adapters) == 2 * (2 * 4 + 2)  # A and B; four layers of each of two blocks, two heads
+    assert weights.fingerprint(stages[0].gpt) == weights.fingerprint(base_of(job))
+
+
+def test_adapters_on_the_encoders_of_speaker_and_mood_learn_with_conditions_computed_anew(job):
+    report = train(job, LoraTrainConfig.tiny(lora_conditioning=True, crop_prompts=True))
+    names = [*load_file(report.best / "adapter_model.safetensors")]
+    assert any("emo_perceiver_encoder" in name for name in names)
+    assert any("conditioning_encoder.encoders.1.self_attn.linear_pos" in name for name in names)
+
+
+def test_adapters_on_encoders_are_refused_with_stored_conditions(job):
+    config = LoraTrainConfig.tiny(lora_target_modules=("emovec_layer", "mel_head"))
+    with pytest.raises(UserError, match="learn nothing from stored conditions"):
+        train(job, config)
+
+
+def test_what_is_saved_loads_with_plain_peft_and_changes_what_is_said(job):
+    report = train(job, LoraTrainConfig.tiny(), learning_rate=0.01)
+    loaded = peft.PeftModel.from_pretrained(base_of(job), str(report.best))  # type: ignore[arg-type]
+    ours = base_of(job)
+    attach(ours, report.best)
+    batch = PairedPlan(read_clips(job.validation), batch_size=2).load
+    voiced = batch(PairedPlan(read_clips(job.validation), batch_size=2).epoch(0)[0]).voiced()
+    with torch.no_grad():
+        assert torch.equal(loaded.get_base_model()(voiced).mel_logits, ours(voiced).mel_logits)
+    assert adapter_effect(ours) > 0
+    assert read_json(report.best / "base.json")["fingerprint"] == weights.fingerprint(ours)
+    told = read_json(report.best / "training_metadata.json")
+    assert told["n_clips"] == len(SIZES)
+    assert set(told["metrics"]) == {"loss", "text", "mel"}
+
+
+def test_full_training_trains_all_that_is_asked_for_and_inference_loads_it(job):
+    config = FullTrainConfig.tiny(train_parts=tuple(PARTS), ema_decay=0.9, learning_rate=1e-3)
+    report = train(job, config)
+    assert sorted(p.name for p in job.output.folder.iterdir() if p.is_file()) == [
+        *("best_model.json", "best_model.pth", "latest.json", "latest.pth"),
+    ]
+    trained, base = weights.load_gpt(report.best, job.folder.config.gpt), base_of(job)
+    same = [n for n, p in trained.named_parameters() if torch.equal(p, base.get_parameter(n))]
+    assert same == []
+    assert "optimizer" not in torch.load(report.best, weights_only=True)
+
+
+def test_frozen_parts_keep_their_bits(job):
+    report = train(job, FullTrainConfig.tiny(train_parts=("heads", "embeddings"),
+                                             freeze_embeddings=True))  # fmt: skip
+    trained, base = weights.load_gpt(report.best, job.folder.config.gpt), base_of(job)
+    changed = {
+        n.split(".")[0]
+        for n, p in trained.named_parameters()
+        if not torch.equal(p, base.get_parameter(n))
+    }
+    assert changed == {"text_head", "mel_head"}
+
+
+@pytest.mark.slow
+def test_two_clips_are_learned_by_heart_and_told_from_the_other_clip_as_prompt(tmp_path, miniature):
+    job = prepared(tmp_path, miniature, [(4, 9), (6, 12)])
+    config = LoraTrainConfig.tiny(
+        lora_rank=16, lora_alpha=32.0, lora_dropout=0.0, lora_include_embeddings=True,
+        batch_size=2, epochs=500, max_steps=500, learning_rate=0.02, val_interval=500,
+        save_interval=500, log_interval=100, text_loss_weight=0.0,
+    )  # fmt: skip
+    train(job, config)
+    gpt = base_of(job)
+    attach(gpt, job.output.final_checkpoint)
+    clips = read_clips(job.train)
+    plan = PairedPlan(clips, batch_size=2, seed=9)
+    batch = plan.load(plan.epoch(0)[0])
+    greedy = DecodingConfig.greedy(
+        max_mel_tokens=30, repetition_penalty=1.0, contiguous_positions=True
+    )
+    for row, name in enumerate(batch.ids):
+        assert batch.prompt_ids[row] != name
+        text = batch.text[row, : batch.text_lengths[row]].tolist()
+        voiced = batch.voiced()
+        prefix = gpt.prefix(voiced.speaker[row : row + 1], voiced.emotion[row : row + 1], [text])
+        written = generate(gpt, prefix, greedy, [0])[0].codes.tolist()
+        assert written == batch.codes[row, : batch.code_lengths[row]].tolist()
+
+
+def train_and_die(job, config, kill_at: int | None) -> None:
+    """In a process of its own: killed in the middle of the accumulation of step `kill_at`."""
+    if kill_at is not None:
+        count, backward = [0], training.Accelerator.backward
+
+        def dying(accelerator, loss, **options):
+            backward(accelerator, loss, **options)
+            count[0] += 1
+            if count[0] == 2 * kill_at - 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        training.Accelerator.backward = dying  # type: ignore[reportAttributeAccessIssue]
+    train(job, config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kill_at", "workers"), [(1, 0), (2, 2), (3, 0), (4, 0), (5, 0)])
+def test_a_killed_and_resumed_training_ends_in_the_same_bits(job, kill_at, workers):
+    config = LoraTrainConfig.tiny(**BATCHES, num_workers=workers, lora_dropout=0.3, gpt_dropout=0.1)
+    train(job, config)
+    again = moved(job, "again")
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=train_and_die, args=(again, config, kill_at))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    train(again, config)
+    check_same_bits(job.output.folder, again.output.folder)
+
+
+def train_in_two(folder: Path) -> None:
+    job, config = JOBS.pop()
+    train(job, dataclasses.replace(config, grad_accumulation=1))
+    assert folder
+
+
+JOBS: list = []
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_at_the_same_global_batch(job, tmp_path):
+    config = LoraTrainConfig.tiny(**BATCHES)
+    JOBS.append((moved(job, "two"), config))
+    launch_two(train_in_two, tmp_path / "ranks")
+    train(job, config)
+    one, two = state_of(job.output.folder), state_of(tmp_path / "two")
+    assert one.keys() == two.keys()
+    assert max(float((one[n] - two[n]).abs().max()) for n in one) < 1e-6
+
+
+def test_features_of_another_base_are_refused(job):
+    info = job.train[0].parent / "dataset_info.json"
+    info.write_text(json.dumps({**read_json(info), "base": "0" * 64}), encoding="utf-8")
+    with pytest.raises(UserError, match="computed with another base"):
+        train(job, LoraTrainConfig.tiny())
+    assert not job.output.folder.exists()
+
+
+def test_a_changed_manifest_is_refused_on_resume_with_what_differs(job):
+    train(job, LoraTrainConfig.tiny())
+    lines = job.train[0].read_text(encoding="utf-8").splitlines()
+    job.train[0].write_text("\n".join(lines[1:]) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"task_settings\.clips\.clip_000: .* -> None.*data set"):
+        train(job, LoraTrainConfig.tiny())
+    train(dataclasses.replace(job, overwrite=True), LoraTrainConfig.tiny())
+
+
+def test_changed_settings_are_refused_but_reports_may_change(job):
+    train(job, LoraTrainConfig.tiny())
+    with pytest.raises(UserError, match=r"task_settings\.lora_rank: 4 -> 2"):
+        train(job, LoraTrainConfig.tiny(lora_rank=2))
+    train(job, LoraTrainConfig.tiny(log_interval=7, gradient_checkpointing=False))
+
+
+def test_a_full_disk_keeps_the_last_resume_point(job, monkeypatch):
+    config = LoraTrainConfig.tiny()
+    saves, save = [], training.save_state
+
+    def full(*args):
+        if saves:
+            raise OSError(28, "No space left on device")
+        saves.append(save(*args))
+
+    monkeypatch.setattr(training, "save_state", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(job, config)
+    monkeypatch.setattr(training, "save_state", save)
+    train(job, config)
+    other = moved(job, "other")
+    train(other, config)
+    check_same_bits(job.output.folder, other.output.folder)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(job, monkeypatch):
+    evaluate = VoiceTask.evaluate
+
+    def interrupted(task, module, monitor, step):
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return evaluate(task, module, monitor, step)
+
+    monkeypatch.setattr(VoiceTask, "evaluate", interrupted)
+    config = LoraTrainConfig.tiny(val_interval=1)
+    command = "python tools/train_gpt_lora.py --speaker ozzy"
+    with pytest.raises(KeyboardInterrupt, match=f"saved at step 2. Go on: {command}"):
+        train(dataclasses.replace(job, resume_command=command), config)
+    monkeypatch.setattr(VoiceTask, "evaluate", evaluate)
+    train(job, config)
+    other = moved(job, "other")
+    train(other, config)
+    check_same_bits(job.output.folder, other.output.folder)
+
+
+def test_a_finished_voice_is_not_replaced_unasked(job):
+    (job.output.best_checkpoint).mkdir(parents=True)
+    with pytest.raises(UserError, match="finished voice is here"):
+        train_lora(job, LoraTrainConfig.tiny())
+
+
+def test_the_start_tells_counts_memory_and_probe(job, caplog):
+    caplog.set_level("INFO")
+    train(job, LoraTrainConfig.tiny(lora_target_modules=("gpt.h.*.attn.c_attn", "mel_head")))
+    assert "gpt.h.*.attn.c_attn" in caplog.text
+    assert "a step with the longest batch takes" in caplog.text
+    assert "causality: passed" in caplog.text
+    assert "next token: can't tell" in caplog.text
+
+
+def test_a_leaking_model_is_not_trained(job, monkeypatch):
+    forward = UnifiedVoice.forward
+
+    def sees_all(gpt, batch):
+        output = forward(gpt, batch)
+        whole = output.mel_logits.mean(dim=1, keepdim=True)
+        return dataclasses.replace(output, mel_logits=output.mel_logits + whole)
+
+    monkeypatch.setattr(UnifiedVoice, "forward", sees_all)
+    with pytest.raises(UserError, match="causality: FAILED"):
+        train(job, LoraTrainConfig.tiny())
