@@ -2,8 +2,9 @@
 
 Each condition is NAME=FOLDER; "base" is what others are compared with, "real" are recordings of the
 speaker. Utterances are paired by text and seed ("seed3" in a file's name or folder). Texts come
-from a transcripts.csv in each folder, or from --texts for all. A run that was stopped goes on where
-it was. Exit code 3: a condition is significantly worse than the base in a guard rail.
+from a transcripts.csv in each folder, or from --texts for all. --speaker takes the recordings, each
+folder in outputs/ and the numbered files of compare_models. A run that was stopped goes on where it
+was. Exit code 3: a condition is significantly worse than the base in a guard rail.
 
 Example: python tools/evaluate.py base=out/base tuned=out/tuned real=out/real --texts texts.csv
 Example: python tools/evaluate.py --speaker ozzy --whisper-model tiny.en
@@ -49,7 +50,10 @@ def build_parser() -> Parser:
         "--speaker-encoder", type=Path, help="folder of WavLM with x-vectors, a second opinion"
     )
     output.add_argument(
-        "--output-dir", type=Path, help="for evaluation.json and .csv (default: evaluation)"
+        "--output-dir", type=Path, help="for evaluation.json, .csv and .html (default: evaluation)"
+    )
+    output.add_argument(
+        "--max-clips", type=int, default=60, help="on the page; 0 writes none (numbers: all clips)"
     )
     add_overwrite(output)
     add_device(machine)
@@ -62,17 +66,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse(argv)
     if bool(args.conditions) == bool(args.speaker):
         parser.error("give conditions (base=FOLDER tuned=FOLDER) or --speaker")
-    folders, folder = _folders(args, parser)
-    if len(folders) < 2:
-        raise UserError(
-            f"one condition alone ({', '.join(folders) or 'none'}) compares with nothing",
-            fix="give two or more: base=FOLDER tuned=FOLDER",
-        )
+    folders = {} if args.speaker else _folders(args, parser)
+    if not args.speaker:
+        _require_two(folders)
+    folder = _output_folder(args)
     path = folder / "evaluation.json"
-    require_new([path, path.with_suffix(".csv")], overwrite=args.overwrite)
+    page = path.with_suffix(".html")
+    require_new([path, path.with_suffix(".csv"), page], overwrite=args.overwrite)
     require_writable(path)
-    evaluation = _evaluate(args, folders, folder / KEPT)
+    evaluation = _evaluate(args, _conditions(args, folders), folder / KEPT)
     evaluation.write(path)
+    _report(evaluation)
+    if args.max_clips > 0:
+        _write_page(evaluation, page, args)
+        print(f"Listen: {page}")
+    print(f"Saved {path} and {path.with_suffix('.csv').name}")
+    return EXIT_WORSE if evaluation.failures else 0
+
+
+def _report(evaluation: Any) -> None:
+    from ttscommon.evaluation.pages import findings
+
     for line in table(evaluation):
         print(line)
     for metric, why in evaluation.absent.items():
@@ -81,8 +95,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         change = evaluation.differences[rail.condition][rail.metric]
         if rail.status != "passed":
             print(f"guard rail {rail.status}: {rail.condition} {rail.metric} {change}")
-    print(f"Saved {path} and {path.with_suffix('.csv').name}")
-    return EXIT_WORSE if evaluation.failures else 0
+    for finding in findings(evaluation):
+        print(finding.text)
+
+
+def _write_page(evaluation: Any, path: Path, args: argparse.Namespace) -> None:
+    from ttscommon.evaluation.pages import TITLE, write_report
+
+    title = f"{TITLE} {args.speaker}" if args.speaker else TITLE
+    language = args.language or "en"
+    write_report(evaluation, path, title=title, language=language, most_clips=args.max_clips)
 
 
 def table(evaluation: Any) -> list[str]:
@@ -101,14 +123,37 @@ def table(evaluation: Any) -> list[str]:
     ]
 
 
-def _evaluate(args: argparse.Namespace, folders: Mapping[str, Path], cache: Path) -> Any:
+def _conditions(args: argparse.Namespace, folders: Mapping[str, Path]) -> Mapping[str, Any]:
+    """The utterances of each condition."""
     from ttscommon.evaluation.conditions import find_utterances
+    from ttscommon.evaluation.speaker_conditions import find_conditions
+
+    if not args.speaker:
+        return {name: find_utterances(where, args.texts) for name, where in folders.items()}
+    speaker = Speaker(args.speaker, args.training_root)
+    if not speaker.folder.is_dir():
+        raise UserError(
+            "no such speaker", where=speaker.folder, fix="python tools/list_speakers.py"
+        )
+    found = find_conditions(speaker, texts=args.texts, base=args.base)
+    _require_two(found)
+    return found
+
+
+def _require_two(conditions: Mapping[str, Any]) -> None:
+    if len(conditions) < 2:
+        raise UserError(
+            f"one condition alone ({', '.join(conditions) or 'none'}) compares with nothing",
+            fix="give two or more: base=FOLDER tuned=FOLDER",
+        )
+
+
+def _evaluate(args: argparse.Namespace, conditions: Mapping[str, Any], cache: Path) -> Any:
     from ttscommon.evaluation.evaluate import evaluate
     from ttscommon.evaluation.measuring import choose_instruments
     from ttscommon.machine import pick_device
     from ttscommon.transcribe import identity, load_transcriber
 
-    conditions = {name: find_utterances(where, args.texts) for name, where in folders.items()}
     name, device = args.whisper_model, pick_device(args.device).type
     transcriber = None if name == NO_RECOGNISER else load_transcriber(name, device)
     instruments = choose_instruments(
@@ -130,15 +175,8 @@ def _evaluate(args: argparse.Namespace, folders: Mapping[str, Path], cache: Path
         raise KeyboardInterrupt("stopped; the same command goes on from here") from stop
 
 
-def _folders(args: argparse.Namespace, parser: Parser) -> tuple[dict[str, Path], Path]:
-    """The folder of each condition, and the one for results."""
-    if args.speaker:
-        speaker = Speaker(args.speaker, args.training_root)
-        folders = {"real": speaker.dataset}
-        if speaker.outputs.is_dir():
-            parts = sorted(path for path in speaker.outputs.iterdir() if path.is_dir())
-            folders |= {path.name: path for path in parts if not path.name.startswith(".")}
-        return folders, args.output_dir or speaker.folder / "evaluation"
+def _folders(args: argparse.Namespace, parser: Parser) -> dict[str, Path]:
+    """The folder of each condition."""
     folders = {}
     for word in args.conditions:
         name, equals, folder = word.partition("=")
@@ -147,7 +185,13 @@ def _folders(args: argparse.Namespace, parser: Parser) -> tuple[dict[str, Path],
         if name in folders:
             parser.error(f"condition '{name}' is there twice")
         folders[name] = Path(folder)
-    return folders, args.output_dir or Path("evaluation")
+    return folders
+
+
+def _output_folder(args: argparse.Namespace) -> Path:
+    if args.output_dir or not args.speaker:
+        return args.output_dir or Path("evaluation")
+    return Speaker(args.speaker, args.training_root).evaluation
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from ttscommon.workspace import Speaker, find_speakers
 
 FORMAT = "voxtune.speakers"
 COLUMNS = ("speaker", "minutes", "what", "step", "best score", "saved", "last run")
+TOLD = ("fluent_wer", "similarity", "dnsmos")  # of an evaluation
 NUMERIC = {"minutes", "step"}
 
 
@@ -67,6 +68,13 @@ def _rows(one: Survey) -> Iterator[Sequence[str]]:
         what = f"{thing.system} {thing.what}"
         begin = head if number == 0 else ["", ""]
         yield (*begin, what, step, score, moment(thing.when) or "", last if number == 0 else "")
+    for found in one.evaluated:
+        told = [f"{name} {found.scores[name]:.3f}" for name in TOLD if name in found.scores]
+        told += [f"guard rails {found.guard_rails}"] if found.guard_rails else []
+        what = f"evaluated {found.condition}"
+        yield ("", "", what, "", ", ".join(told) or "–", moment(found.when) or "", "")
+    for path, why in one.unreadable_evaluations:
+        yield ("", "", "evaluation", "", f"{path}: {why}", "", "")
 
 
 def _print(rows: Sequence[Sequence[str]]) -> None:

@@ -15,6 +15,7 @@ from ttscommon.files import read_json
 from ttscommon.manifest import read_manifest
 from ttscommon.workspace import Speaker, SystemFolder
 
+EVALUATION = "voxtune.evaluation"
 # Of what was measured, these say most; all of them are better when lower.
 TELLING = ("wer", "cer", "mel_dtw", "mel_l1", "loss")
 
@@ -49,6 +50,22 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Evaluated:
+    """How one condition did in an evaluation.
+
+    Attributes:
+        condition: "base", "tuned", "lora" ...
+        guard_rails: "passed", "failed", "not shown", or empty for the base and real recordings
+    """
+
+    condition: str
+    path: Path
+    when: float
+    scores: Mapping[str, float]
+    guard_rails: str = ""
+
+
+@dataclass(frozen=True)
 class Survey:
     """All about one speaker.
 
@@ -57,7 +74,9 @@ class Survey:
         unreadable: how many can't
         prepared: minutes of clips that each system has features of
         n_outputs: sound files that were generated
-        last_run: when something was last prepared, trained or spoken; None if never
+        last_run: when something was last prepared, trained, spoken or judged; None if never
+        evaluated: the latest scores of each condition that was ever evaluated
+        unreadable_evaluations: (path, why)
     """
 
     speaker: str
@@ -68,13 +87,20 @@ class Survey:
     trained: tuple[Trained, ...]
     n_outputs: int
     last_run: float | None
+    evaluated: tuple[Evaluated, ...] = ()
+    unreadable_evaluations: tuple[tuple[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         trained = [
             {**asdict(thing), "folder": str(thing.folder), "when": moment(thing.when)}
             for thing in self.trained
         ]
-        return {**asdict(self), "trained": trained, "last_run": moment(self.last_run)}
+        evaluated = [
+            {**asdict(one), "path": str(one.path), "when": moment(one.when)}
+            for one in self.evaluated
+        ]
+        known = {"trained": trained, "evaluated": evaluated, "last_run": moment(self.last_run)}
+        return {**asdict(self), **known}
 
 
 def survey(speaker: Speaker) -> Survey:
@@ -86,6 +112,7 @@ def survey(speaker: Speaker) -> Survey:
     trained = tuple(_trained(speaker))
     logs = [path for system in speaker.systems.values() for path in _files(system.logs)]
     manifests = [system.manifest for system in speaker.systems.values()]
+    evaluated, broken = _evaluated(speaker)
     times = [_time(path) for path in (*outputs, *logs, *manifests) if path.is_file()]
     return Survey(
         speaker.name,
@@ -95,7 +122,9 @@ def survey(speaker: Speaker) -> Survey:
         {name: minutes for name, minutes in prepared.items() if minutes is not None},
         trained,
         len(outputs),
-        max([*times, *(thing.when for thing in trained)], default=None),
+        max([*times, *(one.when for one in (*trained, *evaluated))], default=None),
+        evaluated,
+        broken,
     )
 
 
@@ -108,6 +137,18 @@ def _trained(speaker: Speaker) -> Iterator[Trained]:
     stored = speaker.speaker_embeddings
     if stored.is_file():
         yield Trained("indextts2", "stored voice", stored, _time(stored))
+    for what, path in (
+        ("LoRA", speaker.lora.best_checkpoint),
+        ("last LoRA", speaker.lora.final_checkpoint),
+    ):
+        if files := _files(path):
+            yield _adapter(what, path, max(map(_time, files)))
+    for what, path in (
+        ("fine-tuned", speaker.finetune.best_model),
+        ("last fine-tuned", speaker.finetune.latest),
+    ):
+        if path.is_file():
+            yield Trained("indextts2", what, path, _time(path))
     for name, system in speaker.systems.items():
         for folder, what in ((system.best_checkpoint, "voice"), (system.final_checkpoint, "last")):
             files = _files(folder)
@@ -119,6 +160,30 @@ def _trained(speaker: Speaker) -> Iterator[Trained]:
                 yield run
 
 
+def _evaluated(speaker: Speaker) -> tuple[tuple[Evaluated, ...], tuple[tuple[str, str], ...]]:
+    """The latest scores by condition, from the evaluation and the comparisons of models."""
+    paths = [*speaker.evaluation.glob("*.json"), *speaker.comparison.glob("*_evaluation.json")]
+    latest: dict[str, Evaluated] = {}
+    broken = []
+    for path in sorted(paths, key=_time):
+        try:
+            data = read_json(path, format=EVALUATION)
+            rails = [(rail["condition"], rail["status"]) for rail in data["guard_rails"]]
+            for name, scores in data["scores"].items():
+                values = _numbers({key: score["value"] for key, score in scores.items()})
+                kept = _kept([status for condition, status in rails if condition == name])
+                latest[name] = Evaluated(name, path, _time(path), values, kept)
+        except (UserError, LookupError, TypeError, AttributeError) as error:
+            broken.append((str(path), str(error)))
+    return tuple(latest.values()), tuple(broken)
+
+
+def _kept(statuses: list[str]) -> str:
+    if not statuses:
+        return ""
+    return next((word for word in ("failed", "passed") if word in statuses), "not shown")
+
+
 def _checkpoint(system: str, what: str, folder: Path, when: float) -> Trained:
     path = folder / "config.json"
     if not path.is_file():
@@ -128,6 +193,18 @@ def _checkpoint(system: str, what: str, folder: Path, when: float) -> Trained:
         return Trained(system, what, folder, when, info.get("step"), _numbers(info.get("metrics")))
     except (UserError, AttributeError) as error:  # AttributeError: another kind of JSON
         return Trained(system, what, folder, when, trouble=str(error))
+
+
+def _adapter(what: str, folder: Path, when: float) -> Trained:
+    path = folder / "training_metadata.json"
+    if not path.is_file():
+        return Trained("indextts2", what, folder, when)
+    try:
+        data = read_json(path)
+        step = data.get("step")
+        return Trained("indextts2", what, folder, when, step, _numbers(data.get("metrics")))
+    except (UserError, AttributeError) as error:
+        return Trained("indextts2", what, folder, when, trouble=str(error))
 
 
 def _unfinished(system: str, path: Path) -> Trained | None:

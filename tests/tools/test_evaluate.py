@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from tools import evaluate
 from ttscommon.audio import load, save
 from ttscommon.errors import UserError
+from ttscommon.workspace import Speaker
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample_speaker"
 RATE = 16_000
@@ -40,6 +43,8 @@ def test_noise_breaks_the_guard_rail_of_quality_and_the_exit_code_says_so(
     data = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
     assert data["differences"]["tuned"]["dnsmos"]["high"] < 0
     assert (tmp_path / "out" / "evaluation.csv").is_file()
+    assert (tmp_path / "out" / "evaluation.html").is_file()
+    assert "tuned broke" in shown
     with pytest.raises(UserError, match="exists already"):
         evaluate.main(words)
     same = [folders[0], folders[0].replace("base=", "tuned=")]  # all of it was measured before
@@ -80,3 +85,100 @@ def test_one_condition_compares_with_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no such folder"):
         evaluate.main(["base=a", "tuned=b", "--whisper-model", "none"])
     assert list(tmp_path.iterdir()) == []
+
+
+def reading(folder: Path, rate: int = RATE, n: int = 1) -> Path:
+    """Recordings of real speech, at any rate."""
+    for number in range(1, n + 1):
+        audio = load(EXAMPLE / "audio" / f"spk_{number:03d}.flac", rate)[: 2 * rate]
+        save(folder / f"{number}.wav", audio, rate)
+    return folder
+
+
+def words_for(tmp_path: Path, *more: str) -> list[str]:
+    folders = [f"{name}={tmp_path / name}" for name in ("base", "tuned")]
+    return [*folders, "--whisper-model", "none", "--output-dir", str(tmp_path / "out"), *more]
+
+
+def test_a_folder_without_audio_is_named(tmp_path):
+    reading(tmp_path / "base")
+    (tmp_path / "tuned").mkdir()
+    with pytest.raises(UserError, match="no recordings in the folder") as caught:
+        evaluate.main(words_for(tmp_path))
+    assert caught.value.where == tmp_path / "tuned"
+    assert not (tmp_path / "out").exists()
+
+
+def test_texts_that_match_no_file_are_refused_with_the_first_of_them(tmp_path):
+    reading(tmp_path / "base")
+    reading(tmp_path / "tuned")
+    texts = tmp_path / "texts.csv"
+    texts.write_text("audio_path,text\nother.wav,Hello.\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"none of 1 texts names one of 1 files.*'other\.wav'"):
+        evaluate.main(words_for(tmp_path, "--texts", str(texts)))
+
+
+def test_different_sampling_rates_are_compared_and_written_as_a_page(tmp_path):
+    reading(tmp_path / "base", 16_000)
+    reading(tmp_path / "tuned", 22_050)
+    assert evaluate.main(words_for(tmp_path)) == 0
+    data = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    level = data["differences"]["tuned"]["level"]["value"]
+    assert abs(level) < 0.5  # dB; the same sound
+    assert "<audio" in (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", ["empty", "nan"])
+def test_files_without_sound_in_them_are_named(tmp_path, content):
+    reading(tmp_path / "base")
+    path = tmp_path / "tuned" / "1.wav"
+    path.parent.mkdir()
+    if content == "empty":
+        path.write_bytes(b"")
+    else:
+        soundfile.write(path, np.full(RATE, np.nan, np.float32), RATE, subtype="FLOAT")
+    said = {"empty": "zero bytes", "nan": "NaN"}[content]
+    with pytest.raises(UserError, match=said) as caught:
+        evaluate.main(words_for(tmp_path))
+    assert str(path) in str(caught.value)
+    assert not (tmp_path / "out" / "evaluation.json").exists()
+
+
+def test_a_model_file_that_is_none_is_one_line(tmp_path):
+    reading(tmp_path / "base")
+    reading(tmp_path / "tuned")
+    model = tmp_path / "model.pt"
+    model.write_bytes(b"not a model")
+    words = [*words_for(tmp_path)[:2], "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="cannot load Whisper") as caught:
+        evaluate.main([*words, "--whisper-model", str(model)])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"not a speaker encoder: no config\.json"):
+        evaluate.main([*words_for(tmp_path), "--speaker-encoder", str(tmp_path / "base")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_optional_library_names_its_extra(tmp_path, monkeypatch):
+    reading(tmp_path / "base")
+    reading(tmp_path / "tuned")
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    words = [*words_for(tmp_path)[:2], "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="--extra faster-whisper"):
+        evaluate.main([*words, "--whisper-model", str(tmp_path / "base")])
+
+
+def test_the_numbered_files_of_compare_models_are_conditions(tmp_path, capsys):
+    speaker = Speaker("ozzy", tmp_path)
+    speaker.audio.mkdir(parents=True)
+    shutil.copy(EXAMPLE / "audio" / "spk_003.flac", speaker.audio)
+    reading(tmp_path / "source")
+    speaker.comparison.mkdir(parents=True)
+    for name in ("1_base", "2_lora", "3_finetuned"):
+        copy = speaker.comparison / f"20260102_0304_{name}_hello.wav"
+        shutil.copy(tmp_path / "source" / "1.wav", copy)
+    words = ["--speaker", "ozzy", "--training-root", str(tmp_path), "--whisper-model", "none"]
+    assert evaluate.main(words) == 0
+    data = json.loads((speaker.evaluation / "evaluation.json").read_text(encoding="utf-8"))
+    assert data["base"] == "base"
+    assert {"lora", "finetuned"} <= set(data["differences"])
+    assert (speaker.evaluation / "evaluation.html").is_file()

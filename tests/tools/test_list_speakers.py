@@ -100,3 +100,46 @@ def test_an_unknown_speaker_is_told_who_there_is(ozzy, tmp_path):
 def test_nobody_is_told_where_recordings_go(tmp_path):
     with pytest.raises(UserError, match=r"no speakers yet.*NAME/dataset"):
         main(["--training-root", str(tmp_path)])
+
+
+def evaluated(speaker: Speaker, path: Path, wer: float, status: str) -> None:
+    scores = {name: {"fluent_wer": {"value": wer}} for name in ("base", "lora")}
+    rails = [{"condition": "lora", "metric": "fluent_wer", "status": status}]
+    data = {"format": "voxtune.evaluation", "version": 1, "scores": scores, "guard_rails": rails}
+    write_json(path, data)
+
+
+def test_the_latest_evaluation_of_each_condition_is_told(ozzy, tmp_path, capsys):
+    evaluated(ozzy, ozzy.evaluation / "evaluation.json", 0.5, "passed")
+    os.utime(ozzy.evaluation / "evaluation.json", (1, 1))
+    newer = ozzy.comparison / "2026_evaluation.json"
+    evaluated(ozzy, newer, 0.25, "failed")
+    os.utime(newer, (LATE + 60, LATE + 60))
+    base, lora = survey(ozzy).evaluated
+    assert (base.scores, base.guard_rails) == ({"fluent_wer": 0.25}, "")
+    assert (lora.condition, lora.guard_rails, survey(ozzy).last_run) == (
+        "lora",
+        "failed",
+        LATE + 60,
+    )
+    main(["--training-root", str(tmp_path)])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert "evaluated lora" in line
+    assert "fluent_wer 0.250, guard rails failed" in line
+
+
+def test_a_broken_evaluation_is_named_and_stops_nothing(ozzy, tmp_path, capsys):
+    write_json(ozzy.evaluation / "evaluation.json", {"format": "voxtune.evaluation", "scores": 3})
+    main(["--training-root", str(tmp_path)])
+    assert "evaluation.json" in capsys.readouterr().out
+    assert survey(ozzy).evaluated == ()
+
+
+def test_adapters_and_fine_tuned_models_of_indextts2_count(ozzy):
+    info = {"step": 300, "metrics": {"loss": 2.5}}
+    write_json(ozzy.lora.best_checkpoint / "training_metadata.json", info)
+    ozzy.finetune.best_model.parent.mkdir(parents=True)
+    ozzy.finetune.best_model.write_bytes(b"tensors")
+    lora, tuned = survey(ozzy).trained[:2]
+    assert (lora.what, lora.step, lora.best_score) == ("LoRA", 300, ("loss", 2.5))
+    assert (tuned.system, tuned.what) == ("indextts2", "fine-tuned")

@@ -172,7 +172,7 @@ def _transfer(apart: Array, base: Array, floor: float) -> Array:
 def _refusal(base: float, floor: Floor) -> str | None:
     if math.isnan(base):
         return "nothing to compare"
-    if base <= floor.limit:
+    if base <= floor.limit + 1e-9:
         return (
             f"the base is {base:.3f} away, within the speaker's own variation ({floor.limit:.3f})"
         )

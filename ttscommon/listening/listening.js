@@ -4,7 +4,7 @@ const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
 // Listening: one clip at a time, a line that runs over the pictures, a click that seeks.
-const items = $$(".item");
+let items = $$(".item");
 let current = 0;
 
 function hush(but) {
@@ -42,6 +42,19 @@ function mark(index, scrolls = true) {
   items.forEach((item, i) => item.classList.toggle("current", i === current));
   if (scrolls) items[current].scrollIntoView({ block: "nearest" });
 }
+
+// The largest values first; what has none comes last, in the order in which it was given.
+function sortBy(name) {
+  const values = data.orders[name];
+  const place = (item) => Number(item.dataset.order);
+  const value = (item) => (values ? values[place(item)] ?? -Infinity : 0);
+  const difference = (a, b) => (value(a) === value(b) ? place(a) - place(b) : value(b) - value(a));
+  items = [...items].sort(difference);
+  for (const item of items) $("#listen").append(item);
+  mark(0, false);
+}
+
+$("[name=order]")?.addEventListener("change", (event) => sortBy(event.target.value));
 
 function listenKey(key) {
   const players = $$(".clip", items[current]).map((clip) => $("audio", clip));

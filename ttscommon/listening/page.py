@@ -34,6 +34,7 @@ LOUDNESS = -23.0  # LUFS; the louder of two clips is preferred, so all are made 
 MAX_BYTES = 15_000_000
 N_COLUMNS, WAVE_HEIGHT = 300, 40  # of a waveform's picture
 PICTURE_QUALITY = 80  # of a spectrogram
+SIGNS = {"better": "▲", "worse": "▼", "neither": "≈"}
 ARROWS = {"better": "▲", "worse": "▼", "no clear difference": "≈"}
 
 
@@ -44,11 +45,17 @@ class Version:
     Attributes:
         pauses: (start, end) in seconds
         values: what was measured of it, by metric
+        heard: what a recogniser understood, as (kind, word): "right", "wrong", "extra", "missing"
+        faults: what is plainly wrong with it
+        text: what it says, if that isn't the item's text
     """
 
     path: Path
     pauses: Sequence[tuple[float, float]] = ()
     values: Mapping[str, float] = field(default_factory=dict)
+    heard: Sequence[tuple[str, str]] = ()
+    faults: Sequence[str] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,23 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """A sentence of the verdict at the top.
+
+    Attributes:
+        kind: better, worse or neither; decides its colour and sign
+    """
+
+    kind: Literal["better", "worse", "neither"]
+    text: str
+
+
+@dataclass(frozen=True)
 class ScoreRow:
     """One metric over all items.
 
     Attributes:
+        meaning: what the number is, in a few words
         scores: by condition
         differences: by condition, from the base
         better: which direction is good; None for a metric that is neither
@@ -74,6 +94,7 @@ class ScoreRow:
     scores: Mapping[str, Score]
     differences: Mapping[str, Score] = field(default_factory=dict)
     better: Literal["higher", "lower"] | None = None
+    meaning: str = ""
 
     def verdict(self, condition: str) -> str:
         """What the difference's interval allows to say: better, worse, more, less, or nothing."""
@@ -93,6 +114,8 @@ class ListeningPage:
 
     Attributes:
         lead: a sentence or two under the title
+        findings: the verdict, above everything else
+        orders: values by which the texts can be sorted, the largest first; {name: one per item}
         scores: the table with intervals; differences are from `base`
         tables: further tables by caption, one mapping a row
         base: the condition that others are compared with; the first one by default
@@ -115,12 +138,16 @@ class ListeningPage:
     likeness_question: str = "Which one is spoken more like X, with its pauses and hesitations?"
     loudness: float | None = LOUDNESS
     max_bytes: int = MAX_BYTES
+    findings: Sequence[Finding] = ()
+    orders: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ids = [item.id for item in self.items]
         if len(set(ids)) < len(ids):
             raise ValueError("two items have the same id")
         named = {self.base, self.reference, *itertools.chain(*(self.pairs or ()))} - {None}
+        if any(len(values) != len(self.items) for values in self.orders.values()):
+            raise ValueError("an order needs one value for each item")
         if unknown := sorted(map(str, named - set(self.conditions))):
             raise ValueError(f"no item has a version of {', '.join(unknown)}")
 
@@ -157,6 +184,8 @@ class ListeningPage:
             "listening/listening.html.j2",
             title=self.title,
             lead=paragraphs(self.lead),
+            findings=[(SIGNS[f.kind], f.kind, f.text) for f in self.findings],
+            orders=self.orders,
             items=items,
             sources=sources,
             conditions=self.conditions,
@@ -194,6 +223,10 @@ class ListeningPage:
             "items": playable,
             "pairs": pairs,
             "reference": self.reference,
+            "orders": {
+                name: [value if math.isfinite(value) else None for value in values]
+                for name, values in self.orders.items()
+            },
             "questions": {
                 "ab": self.question,
                 "abx": "Which of the two is X?",
@@ -215,18 +248,23 @@ def _item(number: int, item: Item, page: ListeningPage) -> dict[str, Any]:
 
 
 def _clip(version: Version, page: ListeningPage) -> dict[str, Any]:
-    values = {name: shown(value) for name, value in version.values.items()}
+    known: dict[str, Any] = {
+        "values": {name: shown(value) for name, value in version.values.items()},
+        "heard": version.heard,
+        "faults": version.faults,
+        "says": version.text,
+    }
     try:
         audio.duration(version.path)  # says what is wrong with a file that can't be opened
         rate = soundfile.info(str(version.path)).samplerate
         sound = audio.load(version.path, rate)
     except UserError as error:
-        return {"values": values, "trouble": f"{version.path.name}: {error.what}"}
+        return {**known, "trouble": f"{version.path.name}: {error.what}"}
     if page.loudness is not None:
         sound = audio.normalize_loudness(sound, rate, page.loudness)
     seconds = len(sound) / rate
     return {
-        "values": values,
+        **known,
         "trouble": None,
         "seconds": seconds,
         "sound": np.clip(sound, -1, 1),
@@ -315,7 +353,8 @@ def _score_row(row: ScoreRow, conditions: Sequence[str]) -> dict[str, Any]:
     counts = {score.n for score in row.scores.values()}
     good = {"higher": "higher is better", "lower": "lower is better", None: ""}[row.better]
     n = "–".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "0"
-    return {"metric": row.metric, "good": good, "n": n, "cells": cells}
+    notes = [note for note in (row.meaning, good) if note]
+    return {"metric": row.metric, "notes": notes, "n": n, "cells": cells}
 
 
 def _interval(score: Score) -> str:

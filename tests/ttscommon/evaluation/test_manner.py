@@ -76,7 +76,9 @@ def test_words_said_twice_as_slowly_are_ln_2_apart_in_each_kind_of_word():
 
 def speaker(n: int, longer: float, seed: int, name: str = "") -> list[Manner]:
     rng = np.random.default_rng(seed)
-    return [manner(*(longer * rng.lognormal(-0.2, 0.4, 3)), group=f"{name}{i}") for i in range(n)]
+    places = {0: Place("comma", True), 1: Place("comma", False)}  # the same for everybody
+    lengths = longer * rng.lognormal(-0.2, 0.4, (n, 3))
+    return [manner(*row, group=f"{name}{i}", places=places) for i, row in enumerate(lengths)]
 
 
 def test_a_speaker_is_nearer_to_their_own_half_than_to_one_who_pauses_twice_as_long():
@@ -110,9 +112,9 @@ def test_the_transfer_score_tells_half_the_way_from_all_of_it(found):
 
 
 def test_a_measure_in_which_the_base_is_as_the_speaker_is_refused(found):
-    assert "within the speaker's own variation" in found.refused["articulation_rate"]
+    assert "within the speaker's own variation" in found.refused["pause_placement"]
     assert found.refused["filler_rate"] == "nothing to compare"
-    assert all("articulation_rate" not in scores for scores in found.transfer.values())
+    assert all("pause_placement" not in scores for scores in found.transfer.values())
     few = likeness({"base": speaker(9, 0.5, 1)}, speaker(5, 1, 0), "base", n_draws=50)
     assert "too few" in few.refused["pause_duration"]
 

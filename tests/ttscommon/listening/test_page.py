@@ -295,7 +295,7 @@ def test_answers_are_saved_as_a_file_that_can_be_scored(opened, tmp_path, mode, 
     opened.click("[data-do=save]")
     opened.wait("true")
     shown = json.loads(opened.value("document.querySelector('textarea').value"))
-    while not (saved := list(tmp_path.glob("*.json"))):
+    while not (saved := [path for path in tmp_path.glob("*.json") if path.stat().st_size]):
         opened.wait("true")
     assert saved[0].name.startswith(f"answers_{mode}_Zoë_")
     answers = read_answers(saved[0])
