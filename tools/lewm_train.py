@@ -72,7 +72,9 @@ def build_parser() -> Parser:
     )
     output.add_argument(
         "--resume",
-        action="store_true",
+        nargs="?",
+        const="auto",
+        choices=["auto"],
         help="insist on going on with a stopped run (else optional)",
     )
     machine.add_argument(
