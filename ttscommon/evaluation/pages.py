@@ -220,7 +220,7 @@ def _lead(evaluation: Evaluation) -> str:
     return (
         f"Clips that were measured: {clips}. Intervals hold the true value in 95 of 100 such "
         "evaluations; a difference counts only if its interval leaves out zero. With many "
-        "metrics, one in twenty does so by chance."
+        "metrics, one in twenty does so by chance. The worst texts stand first."
     )
 
 
