@@ -110,7 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     title = f"Comparison {stamp}" + (f" of {speaker.name}" if speaker else "")
     write_summary(summary, title, str(args.reference_audio or voice), spoken, findings)
     print(summary.read_text(encoding="utf-8"))
-    print(f"Listen: {folder}/{stamp}_*.wav")
+    report = folder / f"{stamp}_comparison_report.html"
+    _write_report(evaluation, report, title, args.language or "en")
+    print(f"Listen: {folder}/{stamp}_*.wav, or open {report} in a browser")
     print(f"Saved {summary} and {stamp}_evaluation.json")
     return EXIT_WORSE if evaluation.failures else 0
 
@@ -211,6 +213,13 @@ def _evaluate(spoken, real: Sequence[Any], instruments, cache: Path) -> Any:
     if real:
         conditions["real"] = list(real)
     return evaluate(conditions, instruments, base="base", cache=cache)
+
+
+def _write_report(evaluation: Any, path: Path, title: str, language: str) -> None:
+    """A page with all sounds beside each other, scores and blind tests."""
+    from ttscommon.evaluation.pages import write_report
+
+    write_report(evaluation, path, title=title, language=language)
 
 
 def _findings(evaluation: Any) -> list[str]:

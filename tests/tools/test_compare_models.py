@@ -37,14 +37,15 @@ def test_the_numbered_files_and_the_summary_are_written(left, tmp_path, capsys):
         f"{stamp}_1_base_the-cat-sat.wav",
         f"{stamp}_2_lora_the-cat-sat.wav",
         f"{stamp}_3_finetuned_the-cat-sat.wav",
+        f"{stamp}_comparison_report.html",
         f"{stamp}_comparison_summary.txt",
         f"{stamp}_evaluation.csv",
         f"{stamp}_evaluation.json",
         "measured.jsonl",
     ]
     out = capsys.readouterr().out
-    assert (speaker.comparison / names[3]).read_text(encoding="utf-8").strip() in out
-    found = json.loads((speaker.comparison / names[5]).read_text(encoding="utf-8"))
+    assert (speaker.comparison / names[4]).read_text(encoding="utf-8").strip() in out
+    found = json.loads((speaker.comparison / names[6]).read_text(encoding="utf-8"))
     assert set(found["scores"]) == {"base", "lora", "finetune", "real"}
     assert set(found["differences"]) >= {"lora", "finetune"}
     assert "no recogniser was given" in found["absent"]["wer"]
