@@ -90,7 +90,7 @@ def listing(root: Path = TRAINING_ROOT) -> list[str]:
     rows = [(speaker, trained(speaker)) for speaker in find_speakers(root)]
     rows = [(s, models) for s, models in rows if models or s.speaker_embeddings.is_file()]
     if not rows:
-        fix = "python tools/train_speaker.py --speaker NAME"
+        fix = "python tools/train_gpt_lora.py --speaker NAME"
         raise UserError("nobody has a voice or an adapter here", where=root, fix=fix)
     width = max(len(speaker.name) for speaker, _ in rows)
     return [

@@ -129,7 +129,7 @@ def _models(args: argparse.Namespace, speaker: Speaker | None) -> list[Tuned]:
         raise UserError(
             "nothing was trained that could be compared with the base",
             where=speaker.folder if speaker else None,
-            fix=f"python tools/train_speaker.py --speaker {speaker.name}"
+            fix=f"python tools/train_gpt_lora.py --speaker {speaker.name}"
             if speaker
             else "--lora FOLDER, --gpt-checkpoint FILE or --speaker NAME",
         )

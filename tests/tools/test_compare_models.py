@@ -53,7 +53,7 @@ def test_the_numbered_files_and_the_summary_are_written(left, tmp_path, capsys):
 
 def test_without_anything_trained_there_is_nothing_to_compare(left, tmp_path):
     left.speaker("ozzy", tmp_path)
-    with pytest.raises(UserError, match=r"nothing was trained.*train_speaker.py --speaker ozzy"):
+    with pytest.raises(UserError, match=r"nothing was trained.*train_gpt_lora.py --speaker ozzy"):
         start(left, tmp_path, "--speaker", "ozzy", "--text", "Hi.")
     with pytest.raises(UserError, match=r"nothing was trained.*--lora FOLDER"):
         start(left, tmp_path, "--reference-audio", "me.wav", "--text", "Hi.")
