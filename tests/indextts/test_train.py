@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -16,22 +15,17 @@ import torch._dynamo  # the optimizer loads it at its first step; once here, not
 from safetensors.torch import load_file
 
 from indextts import weights
-from indextts.config import DecodingConfig
 from indextts.dataset import PairedPlan, read_clips
-from indextts.gpt.decoding import generate
 from indextts.gpt.model import UnifiedVoice
 from indextts.lora import adapter_effect, attach
 from indextts.tasks import VoiceTask
 from indextts.train import train_lora
 from indextts.train_config import PARTS, FullTrainConfig, LoraTrainConfig
 from tests.indextts.gpt_training import SIZES, prepared, train
-from tests.ttscommon.test_training import launch_two
 from ttscommon import training
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
 from ttscommon.workspace import SystemFolder
-
-BATCHES = {"batch_size": 2, "grad_accumulation": 2, "max_steps": 5, "save_interval": 1}
 
 
 @pytest.fixture
@@ -131,82 +125,6 @@ def test_frozen_parts_keep_their_bits(job):
         if not torch.equal(p, base.get_parameter(n))
     }
     assert changed == {"text_head", "mel_head"}
-
-
-@pytest.mark.slow
-def test_two_clips_are_learned_by_heart_and_told_from_the_other_clip_as_prompt(tmp_path, miniature):
-    job = prepared(tmp_path, miniature, [(4, 9), (6, 12)])
-    config = LoraTrainConfig.tiny(
-        lora_rank=16, lora_alpha=32.0, lora_dropout=0.0, lora_include_embeddings=True,
-        batch_size=2, epochs=500, max_steps=500, learning_rate=0.02, val_interval=500,
-        save_interval=500, log_interval=100, text_loss_weight=0.0,
-    )  # fmt: skip
-    train(job, config)
-    gpt = base_of(job)
-    attach(gpt, job.output.final_checkpoint)
-    clips = read_clips(job.train)
-    plan = PairedPlan(clips, batch_size=2, seed=9)
-    batch = plan.load(plan.epoch(0)[0])
-    greedy = DecodingConfig.greedy(
-        max_mel_tokens=30, repetition_penalty=1.0, contiguous_positions=True
-    )
-    for row, name in enumerate(batch.ids):
-        assert batch.prompt_ids[row] != name
-        text = batch.text[row, : batch.text_lengths[row]].tolist()
-        voiced = batch.voiced()
-        prefix = gpt.prefix(voiced.speaker[row : row + 1], voiced.emotion[row : row + 1], [text])
-        written = generate(gpt, prefix, greedy, [0])[0].codes.tolist()
-        assert written == batch.codes[row, : batch.code_lengths[row]].tolist()
-
-
-def train_and_die(job, config, kill_at: int | None) -> None:
-    """In a process of its own: killed in the middle of the accumulation of step `kill_at`."""
-    if kill_at is not None:
-        count, backward = [0], training.Accelerator.backward
-
-        def dying(accelerator, loss, **options):
-            backward(accelerator, loss, **options)
-            count[0] += 1
-            if count[0] == 2 * kill_at - 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        training.Accelerator.backward = dying  # type: ignore[reportAttributeAccessIssue]
-    train(job, config)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("kill_at", "workers"), [(1, 0), (2, 2), (3, 0), (4, 0), (5, 0)])
-def test_a_killed_and_resumed_training_ends_in_the_same_bits(job, kill_at, workers):
-    config = LoraTrainConfig.tiny(**BATCHES, num_workers=workers, lora_dropout=0.3, gpt_dropout=0.1)
-    train(job, config)
-    again = moved(job, "again")
-    context = multiprocessing.get_context("fork")
-    child = context.Process(target=train_and_die, args=(again, config, kill_at))
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
-    train(again, config)
-    check_same_bits(job.output.folder, again.output.folder)
-
-
-def train_in_two(folder: Path) -> None:
-    job, config = JOBS.pop()
-    train(job, dataclasses.replace(config, grad_accumulation=1))
-    assert folder
-
-
-JOBS: list = []
-
-
-@pytest.mark.slow
-def test_two_processes_equal_one_at_the_same_global_batch(job, tmp_path):
-    config = LoraTrainConfig.tiny(**BATCHES)
-    JOBS.append((moved(job, "two"), config))
-    launch_two(train_in_two, tmp_path / "ranks")
-    train(job, config)
-    one, two = state_of(job.output.folder), state_of(tmp_path / "two")
-    assert one.keys() == two.keys()
-    assert max(float((one[n] - two[n]).abs().max()) for n in one) < 1e-6
 
 
 def test_features_of_another_base_are_refused(job):
