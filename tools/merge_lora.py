@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.output.suffix not in (".pth", ".pt", ".safetensors"):
         fix = f"--output {args.output.with_suffix('.pth')}"
         raise UserError("a checkpoint is named .pth or .safetensors", where=args.output, fix=fix)
+    adapter_path = adapter_folder(args)
     from indextts.checkpoint import CheckpointFolder
     from indextts.merging import merge_checkpoint
 
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     merged = merge_checkpoint(
         args.base_checkpoint or folder.gpt,
         folder.config.gpt,
-        adapter_folder(args),
+        adapter_path,
         args.output,
         scale=args.lora_scale,
         verify=args.verify,
