@@ -42,22 +42,32 @@ def hand_written_texts(speaker: Speaker) -> dict[str, str]:
     They name recordings, or clips. The text of a recording belongs to a clip only if that is the
     whole recording: nobody knows which part of it is said in a piece.
     """
-    transcripts = read_transcripts(speaker.dataset)
-    folder = speaker.clips_folder
-    clips = _found(folder)
-    wholes = {clip: clip for clip in clips}
-    if folder == speaker.clips:
-        wholes = _whole_recordings(speaker)
-    of_recordings, unmatched = match_transcripts(transcripts, _found(speaker.audio))
-    texts = {wholes[path]: text for path, text in of_recordings.items() if path in wholes}
-    if folder == speaker.clips:
-        rest = {key: transcripts[key] for key in unmatched}
-        of_clips, unmatched = match_transcripts(rest, clips)
-        texts |= of_clips
+    texts, unmatched = _matched(speaker)
     if unmatched:
         named = ", ".join(unmatched[:N_NAMED])
         log.warning("%d transcripts fit no recording, for example %s", len(unmatched), named)
+    folder = speaker.clips_folder
     return {path.relative_to(folder).as_posix(): text for path, text in texts.items()}
+
+
+def unmatched_texts(speaker: Speaker) -> list[str]:
+    """What texts by hand name that is neither a recording nor a clip."""
+    return _matched(speaker)[1]
+
+
+def _matched(speaker: Speaker) -> tuple[dict[Path, str], list[str]]:
+    """Texts by hand of clips, and the keys that fit nothing."""
+    transcripts = read_transcripts(speaker.dataset)
+    is_cut = speaker.clips_folder == speaker.clips
+    recordings = _found(speaker.audio)
+    of_recordings, unmatched = match_transcripts(transcripts, recordings)
+    if not is_cut:
+        return of_recordings, unmatched
+    wholes = _whole_recordings(speaker)
+    texts = {wholes[path]: text for path, text in of_recordings.items() if path in wholes}
+    rest = {key: transcripts[key] for key in unmatched}
+    of_clips, unmatched = match_transcripts(rest, _found(speaker.clips))
+    return texts | of_clips, unmatched
 
 
 def _whole_recordings(speaker: Speaker) -> dict[Path, Path]:

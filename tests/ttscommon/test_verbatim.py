@@ -1,0 +1,192 @@
+"""A table of what is said: nothing heard twice, nothing of a person's work replaced."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.ttscommon.listener import RATE, Listener, put, sentence_audio
+from ttscommon.clip_config import VerbatimConfig
+from ttscommon.errors import UserError
+from ttscommon.files import read_json
+from ttscommon.manifest import Clip, read_manifest, read_transcripts, write_manifest
+from ttscommon.transcripts import clip_texts
+from ttscommon.verbatim import COLUMNS, Desk, VerbatimReport, transcribe_clips
+from ttscommon.workspace import Speaker
+
+ENGLISH = VerbatimConfig(language="en")
+
+
+@pytest.fixture(scope="module")
+def sentences() -> list[np.ndarray]:
+    return [sentence_audio(number) for number in (1, 3, 4)]
+
+
+@pytest.fixture
+def speaker(tmp_path, sentences) -> Speaker:
+    """Three recordings that are clips already."""
+    speaker = Speaker("ozzy", tmp_path)
+    for name, audio in zip("abc", sentences, strict=True):
+        put(speaker.audio, f"{name}.wav", audio)
+    return speaker
+
+
+def hear(speaker: Speaker, listener: Listener, config=ENGLISH, **options) -> VerbatimReport:
+    return transcribe_clips(Desk.of(speaker, None, None), config, listener.ear, **options)
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["filename"]: row for row in csv.DictReader(file)}
+
+
+def correct(speaker: Speaker, name: str, old: str, new: str) -> None:
+    lines = speaker.transcripts_verbatim.read_text(encoding="utf-8").split("\n")
+    changed = [line.replace(old, new, 1) if line.startswith(name) else line for line in lines]
+    speaker.transcripts_verbatim.write_text("\n".join(changed), encoding="utf-8")
+
+
+def test_table_words_and_statistics_are_written(speaker, sentences):
+    report = hear(speaker, Listener())
+    table = rows(speaker.transcripts_verbatim)
+    assert tuple(table["a.wav"]) == COLUMNS
+    assert table["a.wav"]["text"] == "Um, hello there."
+    assert table["a.wav"]["verbatim"].startswith("[UM],")
+    assert float(table["a.wav"]["duration"]) == pytest.approx(len(sentences[0]) / RATE, abs=0.01)
+    assert table["a.wav"]["num_fillers"] == "1"
+    words = read_json(speaker.words)["b.wav"]
+    assert [word["word"] for word in words["words"]] == ["Um,", "hello", "there."]
+    assert words["source"] == "heard"
+    stats = read_json(speaker.transcription_stats, format="ttscommon.transcription")
+    assert stats == report.stats
+    assert (stats["clips"], stats["num_fillers"], stats["words"]) == (3, 3, 9)
+    assert clip_texts(speaker) == read_transcripts(speaker.transcripts_verbatim)
+
+
+def test_the_recogniser_is_asked_for_every_hesitation_in_the_language_given(speaker):
+    listener = Listener()
+    hear(speaker, listener)
+    assert set(listener.languages) == {"en"}
+    assert all("uh" in prompt and "um" in prompt.lower() for prompt in listener.prompts)
+
+
+def test_without_a_language_it_is_recognised_once(speaker):
+    listener = Listener()
+    report = hear(speaker, listener, VerbatimConfig())
+    assert report.stats["language"] == "de"
+    assert set(listener.languages) == {"de"}
+    again = Listener()
+    assert hear(speaker, again, VerbatimConfig()).stats["language"] == "de"
+    assert again.asked == 0
+
+
+def test_nothing_is_heard_twice_also_with_other_thresholds(speaker):
+    hear(speaker, Listener())
+    again = Listener()
+    hear(speaker, again, VerbatimConfig(language="en", min_pause=0.1, long_pause=0.2))
+    assert again.asked == 0
+
+
+def test_a_clip_of_another_sound_is_heard_again(speaker, sentences):
+    hear(speaker, Listener())
+    put(speaker.audio, "b.wav", sentences[0][:RATE])
+    again = Listener("New words")
+    hear(speaker, again)
+    assert again.asked == 1
+    assert clip_texts(speaker) == {
+        "a.wav": "Um, hello there.",
+        "b.wav": "New words",
+        "c.wav": "Um, hello there.",
+    }
+
+
+def test_a_stopped_run_goes_on_with_the_clip_it_was_at(speaker):
+    with pytest.raises(KeyboardInterrupt, match="goes on from here"):
+        hear(speaker, Listener(stop_at=3))
+    assert not speaker.transcripts_verbatim.exists()
+    again = Listener()
+    assert hear(speaker, again).stats["clips"] == 3
+    assert again.asked == 1
+
+
+def test_texts_written_by_hand_win_and_are_told(speaker):
+    speaker.transcripts.write_text("audio_path,text\na.wav,Hello there.\n", encoding="utf-8")
+    report = hear(speaker, Listener())
+    assert report.sources == {"heard": 2, "written": 1}
+    assert report.stats["word_error_rate_by_hand"] == pytest.approx(0.5)
+    assert rows(speaker.transcripts_verbatim)["a.wav"]["text"] == "Hello there."
+    assert read_json(speaker.words)["a.wav"]["heard"] == "Um, hello there."
+    speaker.transcripts.unlink()
+    assert hear(speaker, Listener()).sources == {"heard": 3}
+
+
+def test_what_somebody_corrects_in_the_table_stays_through_every_run(speaker):
+    hear(speaker, Listener())
+    correct(speaker, "b.wav", "hello there", "Hello dear")
+    for _ in range(2):
+        report = hear(speaker, Listener())
+        assert report.sources == {"heard": 2, "corrected": 1}
+        assert rows(speaker.transcripts_verbatim)["b.wav"]["text"] == "Um, Hello dear."
+    hear(speaker, Listener(), overwrite=True)
+    assert rows(speaker.transcripts_verbatim)["b.wav"]["text"] == "Um, hello there."
+
+
+def test_rows_that_exist_can_be_left_alone(speaker, sentences):
+    hear(speaker, Listener())
+    put(speaker.audio, "d.wav", sentences[0])
+    again = Listener("Other words")
+    hear(speaker, again, VerbatimConfig(language="de"), skip_existing=True)
+    assert again.asked == 1
+    assert set(rows(speaker.transcripts_verbatim)) == {"a.wav", "b.wav", "c.wav", "d.wav"}
+    assert rows(speaker.transcripts_verbatim)["a.wav"]["text"] == "Um, hello there."
+
+
+def test_silent_and_broken_clips_are_left_out_with_reasons(speaker):
+    put(speaker.audio, "silent.wav", np.zeros(RATE))
+    (speaker.audio / "broken.wav").write_bytes(b"RIFF")
+    listener = Listener()
+    report = hear(speaker, listener)
+    reasons = dict(report.left_out)
+    assert reasons["silent.wav"] == "no speech in it"
+    assert "cannot decode" in reasons["broken.wav"]
+    assert listener.asked == 3
+    assert set(rows(speaker.transcripts_verbatim)) == {"a.wav", "b.wav", "c.wav"}
+
+
+def test_clips_in_which_nothing_is_understood_are_no_data_set(speaker):
+    with pytest.raises(UserError, match="nobody says anything"):
+        hear(speaker, Listener(""))
+    with pytest.raises(UserError, match="no clips to transcribe"):
+        hear(Speaker("nobody", speaker.root), Listener())
+
+
+def test_a_table_that_somebody_broke_is_not_replaced(speaker):
+    hear(speaker, Listener())
+    speaker.transcripts_verbatim.write_text("file,words\na,b\n", encoding="utf-8")
+    with pytest.raises(UserError, match="not a table of ours"):
+        hear(speaker, Listener())
+
+
+def test_texts_go_into_the_list_of_clips(speaker, sentences):
+    put(speaker.clips, "x.wav", sentences[0])
+    clip = Clip("x", "dataset/clips/x.wav", "", 3.0, "ozzy", "", "a.wav")
+    write_manifest(speaker.clips_manifest, [clip], speaker="ozzy")
+    hear(speaker, Listener())
+    (known,) = read_manifest(speaker.clips_manifest)
+    assert (known.text, known.language) == ("Um, hello there.", "en")
+    assert list(rows(speaker.transcripts_verbatim)) == ["x.wav"]
+
+
+def test_folders_may_be_given_instead_of_a_speaker(tmp_path, sentences):
+    put(tmp_path / "clips" / "deep", "a.wav", sentences[0])
+    (tmp_path / "clips" / "deep" / "a.lab").write_text("From the label.")
+    desk = Desk.of(None, tmp_path / "clips", tmp_path / "out")
+    transcribe_clips(desk, ENGLISH, Listener().ear)
+    assert rows(tmp_path / "out" / "transcripts_verbatim.csv")["deep/a.wav"]["text"] == (
+        "From the label."
+    )
+    with pytest.raises(ValueError, match="folder of clips"):
+        Desk.of(None, None, tmp_path)

@@ -1,0 +1,150 @@
+"""Look for what a training would suffer from: in every clip, in its text, and in both together.
+
+Per clip: length, loudness, clipping, noise, silence or speech at its very ends, copies, letters a
+second, and on request words that a recogniser hears otherwise or a tokenizer doesn't know. Writes
+dataset/validation.json and validation.html, where one listens to the clips with faults.
+Exit code 2 with --strict, if anything was found.
+
+Example: python tools/validate_dataset.py --speaker ozzy --whisper-model base
+Example: python tools/validate_dataset.py --audio-dir my/clips --transcripts my/metadata.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
+from ttscommon.cli import Parser, add_device, add_training_root, run
+from ttscommon.errors import UserError
+from ttscommon.workspace import Speaker, speaker_flags
+
+if TYPE_CHECKING:
+    from ttscommon.validation import Validation
+
+EXIT_STRICT = 2
+N_SHOWN = 10
+
+
+def build_parser() -> Parser:
+    parser = Parser(__doc__)
+    data, checks, output, machine = map(
+        parser.add_argument_group, ("data", "checks", "output", "machine")
+    )
+    data.add_argument("--speaker", "-s", help="folder name under training/")
+    add_training_root(data)
+    data.add_argument("--audio-dir", type=Path, help="clips (default: the speaker's)")
+    data.add_argument(
+        "--transcripts", type=Path, help="table of their texts (default: what lies beside them)"
+    )
+    checks.add_argument(
+        "--whisper-model", "-m", help="compare texts with what this Whisper hears: name or file"
+    )
+    checks.add_argument("--language", "-l", help="spoken in the clips (default: recognised)")
+    checks.add_argument(
+        "--tokenizer", type=Path, help="SentencePiece model that has to know every character"
+    )
+    checks.add_argument("--strict", action="store_true", help="exit with 2 if anything was found")
+    output.add_argument(
+        "--output-dir", type=Path, help="folder for the files (default: the speaker's)"
+    )
+    add_device(machine)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = build_parser()
+    args = parser.parse(argv)
+    speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
+    if speaker is None and args.audio_dir is None:
+        parser.error("give --speaker NAME or --audio-dir FOLDER")
+    from tqdm import tqdm
+
+    from ttscommon.audio import find_audio  # torch loads here
+    from ttscommon.unknown_tokens import unknown_pieces
+    from ttscommon.validation import validate
+    from ttscommon.validation_page import write_page
+
+    folder = args.audio_dir or (speaker.clips_folder if speaker else Path())
+    clips = {p.relative_to(folder).as_posix(): p for p in find_audio(folder)}
+    if not clips:
+        raise UserError("no clips to validate", where=folder, fix="put recordings there")
+    texts, orphans = _texts(args, speaker, folder)
+    unknown = unknown_pieces(args.tokenizer) if args.tokenizer else None
+    output = args.output_dir or (speaker.dataset if speaker and not args.audio_dir else folder)
+    heard, language = _heard(args, clips, output)
+    with closing(tqdm(total=len(clips), unit="clip", disable=None, leave=False)) as bar:
+        found = validate(
+            clips,
+            texts,
+            orphans=orphans,
+            heard=heard,
+            unknown=unknown,
+            language=language,
+            on_clip=lambda: bar.update(),
+        )
+    found.write(output / "validation.json")
+    title = f"The recordings of {speaker.name}" if speaker else f"The clips in {folder.name}"
+    write_page(found, clips, output / "validation.html", title)
+    show(found)
+    print(f"Saved {output / 'validation.html'} and validation.json")
+    if speaker and not args.audio_dir:
+        flags = shlex.join(speaker_flags([speaker]))
+        print(f"Next: python tools/prepare_lora_dataset.py {flags}   # or lewm_preprocess.py")
+    return EXIT_STRICT if args.strict and not found.is_clean else 0
+
+
+def show(found: Validation) -> None:
+    """What was found, the worst clips first."""
+    seconds = sum(clip.sound.seconds for clip in found.clips)
+    print(f"{len(found.clips)} clips, {seconds / 60:.2f} minutes, {len(found.faulty)} with faults")
+    for name, count in found.counts.items():
+        print(f"  {count} x {name}")
+    if len(found.sample_rates) > 1:
+        print(
+            "  sample rates: " + ", ".join(f"{n} x {r:,} Hz" for r, n in found.sample_rates.items())
+        )
+    if found.orphans:
+        print(f"  {len(found.orphans)} texts without a clip, for example {found.orphans[0]}")
+    for clip in found.faulty[:N_SHOWN]:
+        print(f"{clip.name}: " + "; ".join(f"{fault.name}: {fault.what}" for fault in clip.faults))
+
+
+def _texts(
+    args: argparse.Namespace, speaker: Speaker | None, folder: Path
+) -> tuple[dict[str, str], list[str]]:
+    """{clip: text}, and the rows that fit no clip."""
+    from ttscommon.audio import find_audio
+    from ttscommon.manifest import match_transcripts, read_transcripts
+    from ttscommon.transcripts import clip_texts, unmatched_texts
+
+    if speaker is not None and args.audio_dir is None and args.transcripts is None:
+        return clip_texts(speaker), unmatched_texts(speaker)
+    known = read_transcripts(args.transcripts or folder)
+    texts, orphans = match_transcripts(known, find_audio(folder))
+    return {path.relative_to(folder).as_posix(): text for path, text in texts.items()}, orphans
+
+
+def _heard(
+    args: argparse.Namespace, clips: dict[str, Path], output: Path
+) -> tuple[dict[str, str] | None, str]:
+    """What Whisper hears, if it was asked for, and the language."""
+    if args.whisper_model is None:
+        return None, args.language or "en"
+    from ttscommon.hearing import Ear, listen
+    from ttscommon.transcribe import identity, load_transcriber, sentence
+    from ttscommon.verbatim import KEPT
+
+    model = args.whisper_model
+    ear = Ear(identity(model), lambda: load_transcriber(model, args.device))
+    hearing = listen(clips, ear, args.language, output / KEPT)
+    return {name: sentence(found.words) for name, found in hearing.heard.items()}, hearing.language
+
+
+if __name__ == "__main__":
+    run(main)

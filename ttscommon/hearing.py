@@ -1,0 +1,128 @@
+"""A recogniser and a voice detector listen to clips; nothing is listened to twice.
+
+What was heard is kept clip by clip, under a hash of the sound and of all that influences it, so
+that a run that was killed at any moment goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ttscommon.audio import Audio, duration, load
+from ttscommon.errors import UserError
+from ttscommon.ledger import Ledger, content_key
+from ttscommon.segment import VAD_RATE, speech_spans
+from ttscommon.sound_progress import SoundProgress
+from ttscommon.spoken import PROMPTS, Heard
+from ttscommon.transcribe import WordTranscriber
+
+log = logging.getLogger(__name__)
+
+RULES = 1  # raised when the same clip would be heard otherwise
+N_LISTENED = 5  # clips by which the language is recognised
+
+
+@dataclass(frozen=True)
+class Ear:
+    """A recogniser that is loaded only if there is something to listen to.
+
+    Attributes:
+        name: stands for it among the results that are kept
+    """
+
+    name: str
+    load: Callable[[], WordTranscriber]
+
+    def key(self, *inputs: str) -> str:
+        return hashlib.sha256(repr((RULES, self.name, *inputs)).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What was heard in each clip, and why in some nothing."""
+
+    heard: dict[str, Heard]
+    language: str
+    left_out: list[tuple[str, str]]
+
+
+def listen(clips: Mapping[str, Path], ear: Ear, language: str | None, kept: Path) -> Hearing:
+    """Hear every clip.
+
+    Args:
+        clips: {name: file}
+        language: recognised, if it is None
+        kept: file of results, read first and appended to
+
+    Raises:
+        UserError: if the recogniser can't be had or doesn't know the language
+    """
+    ledger = Ledger(kept)
+    lengths, left_out = _lengths(clips)
+    sounds = {name: content_key(clips[name]) for name in lengths}
+    language = language or _language(clips, lengths, sounds, ear, ledger)
+    prompt = PROMPTS.get(language.partition("-")[0].lower(), "")
+    keys = {name: ear.key(sound, language, prompt) for name, sound in sounds.items()}
+    fresh = [name for name in lengths if keys[name] not in ledger]
+    if len(fresh) < len(lengths):
+        log.info("%d of %d clips were transcribed before", len(lengths) - len(fresh), len(lengths))
+    progress = SoundProgress("transcribed", sum(lengths[name] for name in fresh))
+    try:
+        for name in fresh:
+            progress_by = lengths[name]
+            try:
+                audio = load(clips[name], VAD_RATE)
+            except UserError as error:
+                left_out.append((name, error.what))
+            else:
+                ledger.append(keys[name], _hear(audio, ear, language, prompt).to_dict())
+            progress.advance(progress_by)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("stopped; the same command goes on from here") from stop
+    finally:
+        progress.close()
+    heard = {name: Heard.from_dict(ledger[key]) for name, key in keys.items() if key in ledger}
+    left_out += [(name, "no speech in it") for name, found in heard.items() if not found.speech]
+    return Hearing({n: h for n, h in heard.items() if h.speech}, language, left_out)
+
+
+def _hear(audio: Audio, ear: Ear, language: str, prompt: str) -> Heard:
+    spans = speech_spans(audio, VAD_RATE)
+    # A recogniser makes up words for silence.
+    words = ear.load().words(audio, VAD_RATE, language, prompt) if spans else []
+    speech = [(round(span.start, 4), round(span.end, 4)) for span in spans]
+    return Heard(words, speech, round(len(audio) / VAD_RATE, 3))
+
+
+def _lengths(clips: Mapping[str, Path]) -> tuple[dict[str, float], list[tuple[str, str]]]:
+    lengths, unreadable = {}, []
+    for name, path in clips.items():
+        try:
+            lengths[name] = duration(path)
+        except UserError as error:
+            unreadable.append((name, error.what))
+    return lengths, unreadable
+
+
+def _language(
+    clips: Mapping[str, Path],
+    lengths: Mapping[str, float],
+    sounds: Mapping[str, str],
+    ear: Ear,
+    ledger: Ledger,
+) -> str:
+    """What is spoken in most of the longest clips."""
+    longest = sorted(lengths, key=lambda name: (-lengths[name], name))[:N_LISTENED]
+    key = ear.key("language", *(sounds[name] for name in longest))
+    if key not in ledger:
+        votes: Counter[str] = Counter()
+        for name in longest:
+            audio = load(clips[name], VAD_RATE, end=30.0)
+            votes[ear.load().spoken_language(audio, VAD_RATE)] += 1
+        ledger.append(key, votes.most_common(1)[0][0] if votes else "en")
+    return str(ledger[key])

@@ -1,0 +1,152 @@
+"""What was heard in a clip, word by word, with the pauses and fillers between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ttscommon.clip_config import VerbatimConfig
+from ttscommon.evaluation.pauses import find_pauses
+from ttscommon.evaluation.wording import is_filler, plain_words
+from ttscommon.segment import Span
+from ttscommon.transcribe import Word, sentence
+
+PAUSE, LONG = "[PAUSE]", "[LONG]"
+# Whisper writes fluent sentences unless what seems to have come before isn't fluent either. One
+# beginning in each language, of that language's own hesitation sounds.
+PROMPTS = {
+    "de": "Ähm, also, äh, ich- ich wollte, hm, das, äh, erst noch, ähm, sagen.",
+    "en": "Um, so, uh, I- I wanted to, hmm, say, er, that",
+    "es": "Eh, bueno, em, yo- yo quería, mmm, decir, eh, que no, em, está listo.",
+    "fr": "Euh, alors, je- je voulais, hum, dire, euh, que ce n'est, heu, pas fini.",
+    "hi": "उम, तो, अं, मैं- मैं कहना, हम्म, चाहता था, अं, कि यह, उम, पूरा नहीं है।",
+    "it": "Ehm, allora, eh, io- io volevo, mmm, dire, ehm, che non è, eh, finito.",
+    "pt": "Hum, então, ahn, eu- eu queria, hum, dizer, ah, que não, ahn, acabou.",
+    "ru": "Э-э, ну, эм, я- я хотел, хм, сказать, э-э, что это, эм, не готово.",
+    "zh": "嗯，那个，呃，我、我想，嗯，说，呃，还没有，嗯，完成。",
+}
+NASAL_ENDS = "mnмнम嗯"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a recogniser and a voice detector found in a clip, before any threshold.
+
+    Attributes:
+        speech: (start, end) of the stretches of speech, in seconds
+    """
+
+    words: list[Word]
+    speech: list[tuple[float, float]]
+    duration: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Heard:
+        words = [Word(**word) for word in data["words"]]
+        return cls(words, [tuple(pair) for pair in data["speech"]], data["duration"])
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A clip as it was spoken.
+
+    Attributes:
+        pauses: silences between words
+        lead, trail: seconds before the first and after the last word
+        fillers: {mark: how often}
+        verbatim: the text with marks
+    """
+
+    text: str
+    verbatim: str
+    words: list[Word]
+    pauses: list[Span]
+    n_long_pauses: int
+    lead: float
+    trail: float
+    fillers: dict[str, int]
+
+
+def understand(heard: Heard, config: VerbatimConfig, language: str) -> Utterance:
+    """Put pauses between words, and marks into the text."""
+    speech = [Span(start, end) for start, end in heard.speech]
+    pauses = find_pauses(speech, config.min_pause)
+    words = _outside(heard.words, pauses)
+    after = {_word_before(pause, words): pause for pause in pauses}
+    fillers: dict[str, int] = {}
+    pieces = [_mark(after[-1], config)] if -1 in after else []
+    for number, word in enumerate(words):
+        mark = filler_mark(word.word, language)
+        if mark is not None:
+            fillers[mark] = fillers.get(mark, 0) + 1
+        shown = _in_place(word.word, mark) if mark and config.fillers else word.word
+        pieces.append(("" if word.is_glued else " ") + shown)
+        if number in after:
+            pieces.append(" " + _mark(after[number], config))
+    verbatim = "".join(pieces).strip()
+    return Utterance(
+        text=verbatim if config.marked_text else sentence(words),
+        verbatim=verbatim,
+        words=words,
+        pauses=pauses,
+        n_long_pauses=sum(pause.duration >= config.long_pause for pause in pauses),
+        lead=speech[0].start if speech else heard.duration,
+        trail=max(0.0, heard.duration - speech[-1].end) if speech else 0.0,
+        fillers=dict(sorted(fillers.items())),
+    )
+
+
+def filler_mark(word: str, language: str) -> str | None:
+    """[UH], [UM], [HMM], [AH] or [ER] for a hesitation sound, punctuation aside; else None."""
+    bare = plain_words(word).replace(" ", "")
+    if not bare or not is_filler(bare, language):
+        return None
+    if set(bare) <= set("hm") or bare in ("hum", "гм", "хм"):
+        return "[HMM]"
+    if bare.startswith("er"):
+        return "[ER]"
+    if bare.rstrip("ं्")[-1:] in NASAL_ENDS or bare[-1] in NASAL_ENDS:
+        return "[UM]"
+    return "[AH]" if bare.startswith("a") else "[UH]"
+
+
+def _mark(pause: Span, config: VerbatimConfig) -> str:
+    return LONG if pause.duration >= config.long_pause else PAUSE
+
+
+def _in_place(word: str, mark: str) -> str:
+    """The mark with the word's punctuation after it."""
+    end = len(word.rstrip(".,;:!?…-—–\"')»”’。，、！？"))
+    return mark + word[end:].replace("-", "").replace("…", "")
+
+
+def _outside(words: Sequence[Word], pauses: Sequence[Span]) -> list[Word]:
+    """The words with the pauses taken off them, which recognisers give to a neighbour."""
+    found = []
+    for word in words:
+        start, end = word.start, word.end
+        for pause in pauses:
+            if start < pause.start < end < pause.end or (start < pause.start and end >= pause.end):
+                inside = _longer_side(start, end, pause)
+                start, end = inside
+            elif pause.start <= start < pause.end < end:
+                start = pause.end
+        found.append(Word(word.word, round(start, 3), round(end, 3), word.is_glued))
+    return found
+
+
+def _longer_side(start: float, end: float, pause: Span) -> tuple[float, float]:
+    """A word isn't said on both sides of a pause; it is where more of it is."""
+    if end - pause.end > pause.start - start:
+        return pause.end, end
+    return start, pause.start
+
+
+def _word_before(pause: Span, words: Sequence[Word]) -> int:
+    """The last word that begins before the middle of the pause; -1 for none."""
+    middle = (pause.start + pause.end) / 2
+    return sum((word.start + word.end) / 2 < middle for word in words) - 1

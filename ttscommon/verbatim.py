@@ -1,0 +1,256 @@
+"""The words of a data set with their times, pauses and fillers, in the files that others read."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ttscommon.audio import find_audio
+from ttscommon.clip_config import VerbatimConfig
+from ttscommon.config import to_dict
+from ttscommon.errors import UserError
+from ttscommon.evaluation.wording import plain_words
+from ttscommon.files import atomic, read_json, write_json
+from ttscommon.hearing import Ear, listen
+from ttscommon.ledger import content_key
+from ttscommon.manifest import match_transcripts, read_manifest, read_transcripts, write_manifest
+from ttscommon.metrics import word_error_rate
+from ttscommon.spoken import Heard, Utterance, understand
+from ttscommon.transcripts import hand_written_texts
+from ttscommon.workspace import Speaker
+
+log = logging.getLogger(__name__)
+
+STATS_FORMAT, VERSION = "ttscommon.transcription", 1
+KEPT = ".heard.jsonl"
+COLUMNS = ("filename", "text", "verbatim", "duration", "num_pauses", "num_fillers")
+HEARD, WRITTEN, CORRECTED = "heard", "written", "corrected"
+LONG_SECONDS = 30.0  # a recogniser reads so much at once
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where clips are read and texts are written.
+
+    Attributes:
+        written: gives the texts by hand
+        manifest: of the clips, where they were cut by us
+    """
+
+    clips: Path
+    folder: Path
+    written: Callable[[], dict[str, str]]
+    manifest: Path | None = None
+
+    @classmethod
+    def of(cls, speaker: Speaker | None, audio: Path | None, output: Path | None) -> Desk:
+        """The speaker's clips and data set, or the folders that are given instead."""
+        if speaker is None and audio is None:
+            raise ValueError("without a speaker, a folder of clips is needed")
+        if speaker is not None and audio is None:
+            manifest = speaker.clips_manifest if speaker.clips_manifest.is_file() else None
+            folder = output or speaker.dataset
+            return cls(speaker.clips_folder, folder, lambda: hand_written_texts(speaker), manifest)
+        assert audio is not None
+        return cls(audio, output or audio, lambda: _written_in(audio))
+
+    @property
+    def table(self) -> Path:
+        return self.folder / "transcripts_verbatim.csv"
+
+    @property
+    def words(self) -> Path:
+        return self.folder / "words.json"
+
+    @property
+    def stats(self) -> Path:
+        return self.folder / "transcription_stats.json"
+
+
+@dataclass(frozen=True)
+class VerbatimReport:
+    """What was heard.
+
+    Attributes:
+        stats: as in transcription_stats.json
+        sources: how many texts were heard, written by hand, corrected by hand
+    """
+
+    stats: dict[str, Any]
+    sources: dict[str, int]
+    left_out: list[tuple[str, str]]
+
+
+def transcribe_clips(
+    desk: Desk,
+    config: VerbatimConfig,
+    ear: Ear,
+    *,
+    skip_existing: bool = False,
+    overwrite: bool = False,
+) -> VerbatimReport:
+    """Write table, words and statistics for every clip.
+
+    Texts by hand stand instead of what was heard: those in transcripts.csv and the like, and those
+    that somebody corrected in the table itself.
+
+    Args:
+        skip_existing: leave rows that the table has already as they are
+        overwrite: replace also what was corrected in the table
+
+    Raises:
+        UserError: if there are no clips, or nobody speaks in any
+    """
+    paths = find_audio(desk.clips) if desk.clips.is_dir() else []
+    if not paths:
+        raise UserError("no clips to transcribe", where=desk.clips, fix="put recordings there")
+    clips = {path.relative_to(desk.clips).as_posix(): path for path in paths}
+    rows, entries = _rows(desk.table), _entries(desk.words)
+    written = desk.written()
+    done = {name for name in clips if skip_existing and name in rows and name in entries}
+    todo = {name: path for name, path in clips.items() if name not in done}
+    hearing = listen(todo, ear, config.language, desk.folder / KEPT)
+    left_out = list(hearing.left_out)
+    new_rows = {name: rows[name] for name in done}
+    new_entries = {name: entries[name] for name in done}
+    for name, heard in hearing.heard.items():
+        said = understand(heard, config, hearing.language)
+        correction = None if overwrite else _correction(rows.get(name), entries.get(name))
+        source, text = HEARD, said.text
+        if name in written:
+            source, text = WRITTEN, written[name]
+        elif correction is not None:
+            source, text = CORRECTED, correction
+        if not text:
+            left_out.append((name, "no words in it"))
+            continue
+        new_rows[name] = _row(name, text, said, heard)
+        new_entries[name] = _entry(text, source, said, heard, content_key(clips[name]))
+    if not new_rows:
+        raise UserError("nobody says anything in any clip", where=desk.clips)
+    stats = _stats(new_entries, config, hearing.language, ear.name, left_out)
+    _write(desk, new_rows, new_entries, stats)
+    if desk.manifest is not None:
+        _note_texts(desk.manifest, new_rows, hearing.language)
+    sources = Counter(entry["source"] for entry in new_entries.values())
+    return VerbatimReport(stats, dict(sources), left_out)
+
+
+def _written_in(folder: Path) -> dict[str, str]:
+    """The texts by hand that lie in a folder of clips."""
+    texts, unmatched = match_transcripts(read_transcripts(folder), find_audio(folder))
+    if unmatched:
+        log.warning("%d transcripts fit no file, for example %s", len(unmatched), unmatched[0])
+    return {path.relative_to(folder).as_posix(): text for path, text in texts.items()}
+
+
+def _rows(table: Path) -> dict[str, dict[str, str]]:
+    """The rows of the table by file name."""
+    if not table.is_file():
+        return {}
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            return {row["filename"]: row for row in csv.DictReader(file)}
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            "not a table of ours any more", where=table, fix="move it away and run again"
+        ) from error
+
+
+def _entries(words: Path) -> dict[str, dict[str, Any]]:
+    return read_json(words) if words.is_file() else {}
+
+
+def _correction(row: Mapping[str, str] | None, entry: Mapping[str, Any] | None) -> str | None:
+    """What somebody wrote into the table instead of what stood there."""
+    if row is None or entry is None or not row.get("text"):
+        return None
+    ours = entry["heard"] if entry["source"] == CORRECTED else entry["text"]
+    return row["text"] if row["text"] != ours else None
+
+
+def _row(name: str, text: str, said: Utterance, heard: Heard) -> dict[str, str]:
+    values = (name, text, said.verbatim, f"{heard.duration:.2f}", len(said.pauses))
+    return dict(zip(COLUMNS, map(str, (*values, sum(said.fillers.values()))), strict=True))
+
+
+def _entry(text: str, source: str, said: Utterance, heard: Heard, sound: str) -> dict[str, Any]:
+    return {
+        "text": text,
+        "heard": said.text,
+        "source": source,
+        "words": [{"word": w.word, "start": w.start, "end": w.end} for w in said.words],
+        "pauses": [[round(pause.start, 3), round(pause.end, 3)] for pause in said.pauses],
+        "num_long_pauses": said.n_long_pauses,
+        "fillers": said.fillers,
+        "lead": round(said.lead, 3),
+        "trail": round(said.trail, 3),
+        "duration": heard.duration,
+        "sound": sound,
+    }
+
+
+def _stats(
+    entries: Mapping[str, Mapping[str, Any]],
+    config: VerbatimConfig,
+    language: str,
+    model: str,
+    left_out: Iterable[tuple[str, str]],
+) -> dict[str, Any]:
+    every = list(entries.values())
+    fillers: Counter[str] = Counter()
+    for entry in every:
+        fillers.update(entry["fillers"])
+    seconds = sum(entry["duration"] for entry in every)
+    resting = sum(end - start for entry in every for start, end in entry["pauses"])
+    by_hand = [entry for entry in every if entry["source"] != HEARD and plain_words(entry["text"])]
+    pairs = [[entry[key] for entry in by_hand] for key in ("text", "heard")]
+    return {
+        "format": STATS_FORMAT,
+        "version": VERSION,
+        "config": to_dict(config),
+        "model": model,
+        "language": language,
+        "clips": len(every),
+        "seconds": round(seconds, 2),
+        "words": sum(len(entry["words"]) for entry in every),
+        "num_pauses": sum(len(entry["pauses"]) for entry in every),
+        "num_long_pauses": sum(entry["num_long_pauses"] for entry in every),
+        "pause_seconds": round(resting, 2),
+        "clips_with_lead": sum(entry["lead"] >= config.min_pause for entry in every),
+        "clips_with_trail": sum(entry["trail"] >= config.min_pause for entry in every),
+        "num_fillers": sum(fillers.values()),
+        "fillers": dict(sorted(fillers.items())),
+        "by_hand": len(by_hand),
+        "word_error_rate_by_hand": word_error_rate(*pairs) if by_hand else None,
+        "left_out": [list(pair) for pair in left_out],
+    }
+
+
+def _write(
+    desk: Desk,
+    rows: Mapping[str, Mapping[str, str]],
+    entries: Mapping[str, Mapping[str, Any]],
+    stats: Mapping[str, Any],
+) -> None:
+    # Words first: a kill before the table leaves corrections in the old one recognisable.
+    write_json(desk.words, entries)
+    with atomic(desk.table) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([rows[name].get(key, "") for key in COLUMNS] for name in sorted(rows))
+    write_json(desk.stats, stats)
+
+
+def _note_texts(manifest: Path, rows: Mapping[str, Mapping[str, str]], language: str) -> None:
+    """Put the texts into the list of clips as well."""
+    clips = []
+    for clip in read_manifest(manifest):
+        row = rows.get(Path(clip.audio).name)
+        clips.append(replace(clip, text=row["text"], language=language) if row else clip)
+    write_manifest(manifest, clips, speaker=clips[0].speaker if clips else "")
