@@ -63,12 +63,11 @@ def aligned_words(
     reference: Sequence[str], hypothesis: Sequence[str]
 ) -> list[tuple[int | None, int | None]]:
     """Which word became which: (index, index) pairs with the fewest errors, None for no word."""
-    if not reference or not hypothesis:
-        return [(i, None) for i in range(len(reference))] + [
-            (None, j) for j in range(len(hypothesis))
-        ]
-    chunks = jiwer.process_words(" ".join(reference), " ".join(hypothesis)).alignments[0]
     pairs: list[tuple[int | None, int | None]] = []
+    if not reference or not hypothesis:
+        pairs += itertools.zip_longest(range(len(reference)), range(len(hypothesis)))
+        return pairs
+    chunks = jiwer.process_words(" ".join(reference), " ".join(hypothesis)).alignments[0]
     for chunk in chunks:
         ours = range(chunk.ref_start_idx, chunk.ref_end_idx)
         theirs = range(chunk.hyp_start_idx, chunk.hyp_end_idx)
