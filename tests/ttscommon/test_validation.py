@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from tests.ttscommon.listener import RATE, put, sentence_audio
-from tools import validate_dataset
 from ttscommon.errors import UserError
-from ttscommon.files import read_json
 from ttscommon.validation import Validation, validate
 
 TEXT = "These are about forty letters of a text"
@@ -79,16 +77,3 @@ def test_the_text_of_another_clip_is_suspected_by_its_pace(tmp_path, sentence):
 def test_no_clips_are_an_error(tmp_path):
     with pytest.raises(UserError, match="no clips"):
         validate({}, {})
-
-
-def test_the_tool_writes_page_and_json_and_strict_decides_the_exit_code(tmp_path, sentence):
-    put(tmp_path, "a.wav", sentence)
-    (tmp_path / "transcripts.csv").write_text(f"audio_path,text\na.wav,{TEXT}\n")
-    words = ["--audio-dir", str(tmp_path)]
-    assert validate_dataset.main([*words, "--strict"]) == 0
-    (tmp_path / "transcripts.csv").write_text(f"audio_path,text\na.wav,{TEXT}\ngone.wav,x\n")
-    assert validate_dataset.main(words) == 0
-    assert validate_dataset.main([*words, "--strict"]) == 2
-    kept = read_json(tmp_path / "validation.json", format="ttscommon.validation")
-    assert kept["texts_without_a_clip"] == ["gone.wav"]
-    assert "http" not in (tmp_path / "validation.html").read_text().split("<style")[0]
