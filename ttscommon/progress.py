@@ -120,11 +120,18 @@ class Monitor:
         self._refresh()
 
     def scalars(self, group: str, step: int, values: Mapping[str, float]) -> None:
-        """Record numbers under `group/name`; those of the group "val" are an evaluation."""
+        """Record numbers under `group/name`.
+
+        Those of the group "val" are an evaluation; those of the group "sample" score the sounds
+        of a step, less is better.
+        """
         if not self.active:
             return
         self.last_step = max(self.last_step, step)
         self._record(group, step, values)
+        if group == "val":
+            with self._surviving():
+                self._samples.prune(self._best_steps())
         self._refresh(is_urgent=group == "val")
 
     def has(self, name: str) -> bool:
@@ -190,6 +197,12 @@ class Monitor:
 
     def _refresh(self, *, is_urgent: bool = False) -> None:
         self.page.refresh(self._facts(), state="training", is_urgent=is_urgent)
+
+    def _best_steps(self) -> set[int]:
+        """Where the best checkpoints come from, by the watched metric and by ear."""
+        scores = [("val", self.watched), *(("sample", n) for n in self._history.names("sample"))]
+        curves = [points for key in scores if (points := self._history.points(*key))]
+        return {int(min(points, key=lambda point: point[1])[0]) for points in curves}
 
     def _facts(self, *, is_over: bool = False) -> dict[str, str]:
         """What stands on top of the page."""

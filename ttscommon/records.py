@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,12 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
         file.write(json.dumps(plain) + "\n")
 
 
+def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Replace what the file holds."""
+    with atomic(path) as draft:
+        draft.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+
+
 def keep_until(path: Path, step: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Let a file go on from `step`: what was recorded later will be done again.
 
@@ -45,6 +51,5 @@ def keep_until(path: Path, step: int) -> tuple[list[dict[str, Any]], list[dict[s
     """
     records = read_records(path)
     kept = [record for record in records if record["step"] <= step]
-    with atomic(path) as draft:
-        draft.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+    write_records(path, kept)
     return kept, [record for record in records if record["step"] > step]

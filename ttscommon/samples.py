@@ -7,6 +7,7 @@ pictures that belong to it have like names: "generated", "mel/generated", "align
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,9 +18,10 @@ import soundfile
 from numpy.typing import NDArray
 
 from ttscommon.files import atomic
-from ttscommon.records import append_record, keep_until
+from ttscommon.records import append_record, keep_until, write_records
 
 PICTURE_QUALITY = 80  # WebP
+N_NEWEST = 10  # evaluations whose samples stay, 0.3 MB each; beside the first and the best
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,24 @@ class Samples:
             options = {"quality": PICTURE_QUALITY}
             matplotlib.image.imsave(draft, shades, format="webp", pil_kwargs=options)
         self._add(sample)
+
+    def prune(self, best: Collection[int], *, n_newest: int = N_NEWEST) -> None:
+        """Of each sound and picture keep the first, the newest and the best; delete the others.
+
+        Args:
+            best: steps whose samples stay
+        """
+        steps: dict[str, set[int]] = {}
+        for sample in self.kept:
+            steps.setdefault(sample.name, set()).add(sample.step)
+        stay = {name: {*best, min(own), *sorted(own)[-n_newest:]} for name, own in steps.items()}
+        gone = [sample for sample in self.kept if sample.step not in stay[sample.name]]
+        if not gone:
+            return
+        for sample in gone:  # first the files: a kill leaves a line without a file, not rubbish
+            (self.folder / sample.file).unlink(missing_ok=True)
+        self.kept = [sample for sample in self.kept if sample.step in stay[sample.name]]
+        write_records(self._list, [asdict(sample) for sample in self.kept])
 
     def _add(self, sample: Sample) -> None:
         append_record(self._list, asdict(sample))

@@ -96,16 +96,43 @@ def test_a_killed_run_goes_on_without_a_step_twice(tmp_path):
 
 def test_the_page_of_a_resumed_run_holds_what_came_before(tmp_path):
     train_until_killed(tmp_path, kill_at=8)
-    old = (tmp_path / "logs/samples/0000002-generated.flac").read_bytes()
+    old = (tmp_path / "logs/samples/0000003-generated.flac").read_bytes()
     train(tmp_path)
     page = page_of(tmp_path)
     assert "at step 1</title>" in page
     assert "at step 12</title>" in page
     assert "From the beginning" in page
     assert "From step 6" in page
-    assert (tmp_path / "logs/samples/0000002-generated.flac").read_bytes() == old
+    assert (tmp_path / "logs/samples/0000003-generated.flac").read_bytes() == old
     samples = [(r["name"], r["step"]) for r in read_records(tmp_path / "logs/samples.jsonl")]
-    assert len(set(samples)) == len(samples) == 3 * 12
+    assert len(set(samples)) == len(samples) == 3 * len({1, *range(3, 13)})
+
+
+def test_samples_of_the_first_the_best_and_the_newest_evaluations_stay(tmp_path):
+    monitor = Monitor(tmp_path, start=0, total=40, active=True, title="toy")
+    monitor.audio("recording", 1, np.zeros(80, np.float32), RATE)
+    for step in range(1, 31):
+        monitor.audio("generated", step, np.zeros(80, np.float32), RATE)
+        monitor.image("mel/generated", step, np.eye(3))
+        monitor.scalars("sample", step, {"audio_score": abs(step - 7)})
+        monitor.scalars("val", step, {"loss": abs(step - 12), "other": -step})
+    monitor.close()
+    stay = [1, 7, 12, *range(21, 31)]
+    listed = read_records(tmp_path / "samples.jsonl")
+    assert [one["step"] for one in listed if one["name"] == "generated"] == stay
+    assert [one["step"] for one in listed if one["name"] == "recording"] == [1]
+    files = {str(path.relative_to(tmp_path)) for path in (tmp_path / "samples").iterdir()}
+    assert files == {one["file"] for one in listed}
+    assert len(files) == 2 * len(stay) + 1
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'aria-label="generated at step 1"' in page
+    again = Monitor(tmp_path, start=30, total=40, active=True, title="toy")
+    again.audio("generated", 31, np.zeros(80, np.float32), RATE)
+    again.scalars("val", 31, {"loss": 50.0})
+    again.close()
+    listed = read_records(tmp_path / "samples.jsonl")
+    assert [one["step"] for one in listed if one["name"] == "generated"] == [
+        1, 7, 12, *range(22, 32)]  # fmt: skip
 
 
 def test_a_run_that_starts_anew_forgets_the_old_one(tmp_path):
