@@ -1,0 +1,172 @@
+"""What happens among the words of a clip: fillers, stutters, words drawn out, and the pace.
+
+Everything is found in words with their times (words.json of tools/transcribe_dataset.py), so it is
+as good as the recogniser is verbatim; those tend to leave out fillers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ttscommon.evaluation.wording import count_syllables, is_filler, plain_words
+from ttscommon.metrics import aligned_words
+from ttscommon.segment import Span
+from ttscommon.transcribe import Word
+
+LONGEST_REPEAT = 3  # words
+SHORTEST_FILLER = 0.1  # seconds; what a recogniser puts into less was hardly said
+# A word is drawn out if its seconds a syllable lie so many standard deviations above the speaker's
+# for words of as many syllables, and are so many seconds more at least.
+DEVIATIONS, DRAWN_OUT = 3.0, 0.15
+FEWEST_WORDS = 20  # of a number of syllables, to know how long they take
+MANY_SYLLABLES = 4  # as many or more count alike
+RATE_WINDOW, RATE_HOP = 1.0, 0.5  # seconds; as many codes as the public trainer looks at
+
+
+@dataclass(frozen=True)
+class Paces:
+    """How long the speaker takes for a syllable, by the number of syllables of the word.
+
+    Attributes:
+        usual: {syllables: (mean, standard deviation) of log seconds a syllable}
+    """
+
+    usual: Mapping[int, tuple[float, float]]
+
+    @classmethod
+    def of(cls, clips: Iterable[Sequence[Word]], language: str) -> Paces:
+        """Learn from all words of all clips; medians, so that a drawn-out word hardly counts."""
+        found: dict[int, list[float]] = defaultdict(list)
+        for words in clips:
+            for word in words:
+                n, pace = _pace(word, language)
+                if pace > 0:
+                    found[min(n, MANY_SYLLABLES)].append(math.log(pace))
+        usual = {}
+        for n, logs in found.items():
+            if len(logs) >= FEWEST_WORDS:
+                middle = float(np.median(logs))
+                spread = 1.4826 * float(np.median(np.abs(np.array(logs) - middle)))
+                usual[n] = (middle, max(spread, 0.05))
+        return cls(usual)
+
+    def is_drawn_out(self, word: Word, language: str) -> bool:
+        """Whether the speaker stretches the word, compared with words of as many syllables."""
+        n, pace = _pace(word, language)
+        known = self.usual.get(min(n, MANY_SYLLABLES))
+        if pace <= 0 or known is None:
+            return False
+        middle, spread = known
+        far = math.log(pace) > middle + DEVIATIONS * spread
+        return far and (pace - math.exp(middle)) * n >= DRAWN_OUT
+
+
+def find_fillers(words: Sequence[Word], text: str, language: str) -> list[tuple[str, Span]]:
+    """Hesitation sounds with their time.
+
+    Args:
+        text: what is said, word for word; fillers in it that the recogniser left out are put into
+            the gap between their neighbours, if there is one
+    """
+    bare = [_bare(word.word) for word in words]
+    found = [
+        (name, Span(word.start, word.end))
+        for name, word in zip(bare, words, strict=True)
+        if name and is_filler(name, language)
+    ]
+    tokens = [_bare(token) for token in text.split()]
+    tokens = [token for token in tokens if token]
+    spoken = [number for number, name in enumerate(bare) if name]
+    before = 0.0
+    pairs = aligned_words(tokens, [bare[number] for number in spoken])
+    for place, (ours, theirs) in enumerate(pairs):
+        if theirs is not None:
+            before = words[spoken[theirs]].end
+        elif ours is not None and is_filler(tokens[ours], language):
+            later = (words[spoken[b]].start for _, b in pairs[place:] if b is not None)
+            after = next(later, before)
+            if after - before >= SHORTEST_FILLER:
+                found.append((tokens[ours], Span(before, after)))
+    return sorted(found, key=lambda pair: pair[1].start)
+
+
+def find_stutters(words: Sequence[Word], language: str) -> list[Span]:
+    """False starts ("th-the", "go- going") and words said again ("I I", "I want I want").
+
+    A span is what a fluent speaker would have left out, and where it is glued to the word, all of
+    it. Words that are doubled on purpose ("very very") count as well; hesitation sounds don't.
+    """
+    said = [(_bare(word.word), word) for word in words]
+    said = [(bare, word) for bare, word in said if bare and not is_filler(bare, language)]
+    found: list[Span] = []
+    for _, word in said:
+        parts = word.word.casefold().replace("‑", "-").strip(" ,.;:!?…\"'").split("-")
+        if len(parts) > 1 and parts[0] and parts[1] and parts[1].startswith(parts[0]):
+            found.append(Span(word.start, word.end))
+    bares = [bare for bare, _ in said]
+    place = 0
+    while place < len(said):
+        size = next((n for n in range(LONGEST_REPEAT, 0, -1) if _repeats(bares, place, n)), 0)
+        if not size and place + 1 < len(said):
+            size = int(_is_broken_off(said[place][1].word, bares[place], bares[place + 1]))
+        if size:
+            found.append(Span(said[place][1].start, said[place + size - 1][1].end))
+        place += max(size, 1)
+    return sorted(set(found), key=lambda span: (span.start, span.end))
+
+
+def speech_rate(
+    words: Sequence[Word], speech: Sequence[Span], seconds: float, language: str
+) -> list[float]:
+    """Syllables a second of speech in windows of 1 s, every 0.5 s; 0 where nobody speaks.
+
+    Args:
+        speech: when there is speech, without the pauses
+    """
+    starts = np.arange(0, max(seconds - RATE_WINDOW, 0) + 1e-9, RATE_HOP)
+    rates = []
+    for start in starts.tolist():
+        end = start + RATE_WINDOW
+        syllables = sum(
+            count_syllables(word.word, language) * _overlap(word, start, end)
+            / max(word.end - word.start, 1e-3)
+            for word in words
+        )  # fmt: skip
+        spoken = sum(_overlap(span, start, end) for span in speech)
+        rates.append(round(syllables / spoken, 3) if spoken > 0.1 else 0.0)
+    return rates
+
+
+def _overlap(part: Word | Span, start: float, end: float) -> float:
+    return max(0.0, min(part.end, end) - max(part.start, start))
+
+
+def _bare(word: str) -> str:
+    return plain_words(word).replace(" ", "")
+
+
+def _pace(word: Word, language: str) -> tuple[int, float]:
+    """Syllables, and seconds for each; 0 seconds for what is no word."""
+    bare = _bare(word.word)
+    if not bare or is_filler(bare, language):
+        return 0, 0.0
+    n = count_syllables(word.word, language)
+    return n, (word.end - word.start) / n if n else 0.0
+
+
+def _repeats(bares: Sequence[str], place: int, size: int) -> bool:
+    gram = list(bares[place : place + size])
+    return len(gram) == size and gram == list(bares[place + size : place + 2 * size])
+
+
+def _is_broken_off(written: str, bare: str, following: str) -> bool:
+    """ "go-" before "going", or a lone consonant before a word that begins with it."""
+    if not following.startswith(bare) or following == bare:
+        return False
+    is_cut = written.rstrip(" ,.…").endswith(("-", "‑", "–", "—"))
+    return is_cut or (len(bare) == 1 and bare not in "aeiouy")
