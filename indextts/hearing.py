@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from indextts.checkpoint import CheckpointFolder
 from indextts.clips import TrainingClip
@@ -76,6 +77,9 @@ class Listener:
         prompts: recordings of the same speakers, which the voice is taken from and compared with
         transcriber: understands the samples, if there is one
         encoder: knows voices; None loads the one that is at hand, if any
+
+    Attributes:
+        manner: see `indextts.inference.Synthesizer`
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Listener:
         self.transcriber, self.encoder = transcriber, encoder or _encoder()
         if self.transcriber is None or self.encoder is None:
             log.info("no best_audio: it takes --whisper-model and a speaker encoder (Resemblyzer)")
+        self.manner: Callable[[Tensor], Tensor] | None = None
         self._synthesizer: Synthesizer | None = None
         self._voices: dict[str, Voice] = {}
 
@@ -133,6 +138,7 @@ class Listener:
                     self._voices[prompt.id] = reader.voice(prompt.audio_path)
             reader.release()
         self._synthesizer.speak_with(gpt)
+        self._synthesizer.manner = self.manner
         return self._synthesizer
 
     def _prompt(self, clip: TrainingClip) -> TrainingClip:

@@ -92,6 +92,7 @@ class Synthesizer:
 
     Attributes:
         seconds: time spent per stage since it was made
+        manner: what changes (1, N, D) of who speaks so that it says how, too; None: nothing
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Synthesizer:
     ):
         self.models, self.flow_dtype, self._clock = models, flow_dtype, clock
         self._make_writer = make_writer
+        self.manner: Callable[[Tensor], Tensor] | None = None
         self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
         self.speak_with(models.gpt)
 
@@ -171,7 +173,7 @@ class Synthesizer:
     def conditioning(self, request: Request) -> Conditioning:
         """Speaker and mood for the language model.
 
-        What makes a voice speak in its own manner changes `Conditioning.speaker`, and nothing else.
+        `manner` changes `Conditioning.speaker`, and nothing else.
         """
         gpt, matrices, mood = self.models.gpt, self.models.emotions, request.mood
         dtype, voice = gpt.mel_head.weight.dtype, request.voice
@@ -189,7 +191,10 @@ class Synthesizer:
                     else matrices.nearest_rows(voice.features.style.to(self.device))
                 )
                 felt = matrices.mix(emotion.scaled(mood.vector, mood.alpha), rows, felt)
-            return Conditioning(gpt.speaker_latent(features), felt.to(dtype))
+            speaker = gpt.speaker_latent(features)
+            if self.manner is not None:
+                speaker = self.manner(speaker)
+            return Conditioning(speaker, felt.to(dtype))
 
     @torch.no_grad()
     def write(

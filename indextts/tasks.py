@@ -114,7 +114,7 @@ class VoiceTask:
 
     def evaluate(self, module: nn.Module, monitor: Monitor, step: int) -> dict[str, float]:
         assert isinstance(module, VoiceStage)
-        metrics = validation_losses(module, self.held_out)
+        metrics = self.scores(module)
         if self.speaks is None or not monitor.active or not self._is_due(step):
             return metrics
         score = self.speaks(module.gpt, monitor, step)
@@ -123,6 +123,10 @@ class VoiceTask:
                 self.write(module, self.best_audio, step, {**metrics, "audio_score": score})
             monitor.scalars("sample", step, {"audio_score": score})
         return metrics
+
+    def scores(self, stage: VoiceStage) -> dict[str, float]:
+        """What held-out clips cost; "loss" says which checkpoint is best."""
+        return validation_losses(stage, self.held_out)
 
     def export(
         self, module: nn.Module, folder: Path, step: int, metrics: Mapping[str, float]

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,7 +103,7 @@ def train_lora(job: Job, config: LoraTrainConfig) -> TrainReport:
         UserError: if the data don't fit the model, the model fails the probe, or a run with other
             settings is in the way
     """
-    training = _Training(job, config)
+    training = Training(job, config)
     gpt, output = training.gpt, job.output
     torch.manual_seed(seed_for(config.seed, "adapter"))
     targets = lora.find_targets(gpt, config.targets)
@@ -123,12 +124,12 @@ def train_lora(job: Job, config: LoraTrainConfig) -> TrainReport:
         resume_command=job.resume_command,
         overwrite=job.overwrite,
     )
-    return training.run(stage, places, LoraTask, output.best_audio)
+    return training.run(stage, places, LoraTask, output.best_audio, title="lora")
 
 
 def train_full(job: Job, config: FullTrainConfig) -> TrainReport:
     """Train the language model's own weights; otherwise as `train_lora`."""
-    training = _Training(job, config)
+    training = Training(job, config)
     prefixes = [prefix for part in config.parts for prefix in PARTS[part]]
     trained_parts(training.gpt, prefixes)
     trains_conditions = any(prefix.startswith(_of_conditions()) for prefix in prefixes)
@@ -143,10 +144,12 @@ def train_full(job: Job, config: FullTrainConfig) -> TrainReport:
         overwrite=job.overwrite,
     )
     best_audio = output.best_audio.with_suffix(".pth")
-    return training.run(stage, places, FullTask, best_audio, ema_decay=config.ema_decay)
+    return training.run(
+        stage, places, FullTask, best_audio, title="finetune", ema_decay=config.ema_decay
+    )
 
 
-class _Training:
+class Training:
     """What both ways do before and after they have chosen what trains."""
 
     def __init__(self, job: Job, config: GptTrainConfig):
@@ -160,11 +163,14 @@ class _Training:
         self.base = weights.fingerprint(self.gpt)
         manifests = [*job.train, *job.validation]
         require_base(manifests, self.base)
-        self.clips, self.held_out = read_clips(job.train), read_clips(job.validation)
+        self.clips, self.held_out = self.read(job.train), self.read(job.validation)
         require_fit([*self.clips, *self.held_out], self.gpt.config)
         _warn_of_leaks(self.clips, self.held_out)
-        self.plan = self._plan(self.clips, shuffle=True)
-        self.held_out_plan = self._plan(self.held_out, shuffle=False)
+        self.plan = self.make_plan(self.clips, shuffle=True)
+        self.held_out_plan = self.make_plan(self.held_out, shuffle=False)
+
+    def read(self, manifests: Sequence[Path]) -> Sequence[TrainingClip]:
+        return read_clips(manifests)
 
     def run(
         self,
@@ -173,6 +179,7 @@ class _Training:
         make_task: Callable[..., VoiceTask],
         best_audio: Path,
         *,
+        title: str,
         ema_decay: float = 0.0,
     ) -> TrainReport:
         is_new = load_state(places.state) is None
@@ -193,11 +200,12 @@ class _Training:
             sample_interval=self.config.sample_interval,
             best_audio=best_audio,
         )
-        report = fit(task, self.plan, self._fit_config(origin, ema_decay), places)
+        config = self._fit_config(origin, title, ema_decay)
+        report = fit(task, self.plan, config, places)
         heard = best_audio if best_audio.exists() else None
         return TrainReport(places.best, places.final, heard, report.best_step, report.metrics)
 
-    def _plan(self, clips: Sequence[TrainingClip], *, shuffle: bool) -> PairedPlan:
+    def make_plan(self, clips: Sequence[TrainingClip], *, shuffle: bool) -> PairedPlan:
         config = self.config
         return PairedPlan(
             clips,
@@ -251,13 +259,16 @@ class _Training:
         chosen = self.held_out[: config.n_samples]
         return Listener(self.job.folder, chosen, self.clips, self.device, transcriber=transcriber)
 
-    def _fit_config(self, origin: Origin, ema_decay: float) -> FitConfig:
+    def settings(self) -> dict[str, Any]:
+        """What mustn't change when a run goes on."""
+        return {k: v for k, v in to_dict(self.config).items() if k not in FREE}
+
+    def _fit_config(self, origin: Origin, title: str, ema_decay: float) -> FitConfig:
         config = self.config
         per_step = config.grad_accumulation * self.machine.num_processes
         n_batches = len(self.plan.epoch(0))
         steps = math.ceil(config.epochs * n_batches / per_step)
         steps = min(steps, config.max_steps) if config.max_steps else steps
-        settings = {k: v for k, v in to_dict(config).items() if k not in FREE}
         return FitConfig(
             steps=steps,
             learning_rate=config.learning_rate,
@@ -277,9 +288,9 @@ class _Training:
             workers=config.num_workers,
             device=self.job.device,
             seed=config.seed,
-            title="lora" if isinstance(config, LoraTrainConfig) else "finetune",
+            title=title,
             task_settings={
-                **settings,
+                **self.settings(),
                 "base": origin.base,
                 "clips": dict(origin.clips),
                 "held_out": _hashes(self.held_out),
@@ -350,4 +361,12 @@ def _remove(path: Path) -> None:
     path.with_suffix(".json").unlink(missing_ok=True)
 
 
-__all__ = ["Job", "TrainReport", "probed", "stage_memory", "train_full", "train_lora"]
+__all__ = [
+    "Job",
+    "TrainReport",
+    "Training",
+    "probed",
+    "stage_memory",
+    "train_full",
+    "train_lora",
+]

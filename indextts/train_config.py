@@ -106,10 +106,9 @@ class GptTrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraTrainConfig(GptTrainConfig):
-    """Adapters on the language model."""
+class AdapterConfig(GptTrainConfig):
+    """Which layers of the language model are adapted, and how much."""
 
-    preset: str = setting("standard", "light, standard or heavy")
     lora_rank: int = setting(16, "size of the adapters")
     lora_alpha: float = setting(32.0, "their strength; the update is scaled by alpha / rank")
     lora_dropout: float = setting(0.05, "of what goes into them, while training")
@@ -150,6 +149,13 @@ class LoraTrainConfig(GptTrainConfig):
     @property
     def computes_conditions(self) -> bool:
         return self.on_the_fly or self.lora_conditioning
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraTrainConfig(AdapterConfig):
+    """Adapters on the language model."""
+
+    preset: str = setting("standard", "light, standard or heavy")
 
     @classmethod
     def named(cls, preset: str) -> LoraTrainConfig:

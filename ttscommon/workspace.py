@@ -27,8 +27,10 @@ class Speaker:
       dataset/transcripts_verbatim.csv, words.json   what Whisper heard in the clips
       dataset/validation.html    what is odd about clips and texts
       dataset/processed/         the clips as IndexTTS2 trains on them
+      dataset/processed_v3/      the same with how they are spoken: pauses, fillers, stutters, pace
       embeddings/speaker_embeddings.pt   the voice as IndexTTS2 stores it
       lora/ finetune/            IndexTTS2's language model, trained for the speaker
+      pattern_training/          the speaker's manner of speaking, with a LoRA of its own
       lewm/ higgs/ kani/         one SystemFolder per system
       outputs/                   speech that was generated
       pipeline.json              how far a one-command tool has come
@@ -111,6 +113,11 @@ class Speaker:
         return self.dataset / "processed"
 
     @property
+    def processed_v3(self) -> Path:
+        """What tools/prepare_pattern_dataset_v3.py makes of the clips."""
+        return self.dataset / "processed_v3"
+
+    @property
     def speaker_embeddings(self) -> Path:
         return self.folder / "embeddings" / "speaker_embeddings.pt"
 
@@ -123,6 +130,11 @@ class Speaker:
     def finetune(self) -> SystemFolder:
         """IndexTTS2's language model, fully fine-tuned."""
         return SystemFolder(self.folder / "finetune")
+
+    @property
+    def pattern_training(self) -> SystemFolder:
+        """The speaker's manner of speaking, as IndexTTS2 learned it."""
+        return SystemFolder(self.folder / "pattern_training")
 
     @property
     def outputs(self) -> Path:
