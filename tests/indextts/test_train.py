@@ -21,11 +21,10 @@ from indextts.lora import adapter_effect, attach
 from indextts.tasks import VoiceTask
 from indextts.train import train_lora
 from indextts.train_config import PARTS, FullTrainConfig, LoraTrainConfig
-from tests.indextts.gpt_training import SIZES, prepared, train
+from tests.indextts.gpt_training import SIZES, moved, prepared, train
 from ttscommon import training
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
-from ttscommon.workspace import SystemFolder
 
 
 @pytest.fixture
@@ -46,10 +45,6 @@ def check_same_bits(one: Path, other: Path) -> None:
     first, second = state_of(one), state_of(other)
     assert first.keys() == second.keys()
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
-
-
-def moved(job, name: str):
-    return dataclasses.replace(job, output=SystemFolder(job.output.folder.parent / name))
 
 
 @pytest.mark.parametrize("checkpointing", [True, False])
