@@ -69,7 +69,7 @@ class ClipStore:
         """Replace files of a clip and, when they are whole, its note."""
         path = self._note_path(utterance)
         if path.exists() or any(self._array_path(utterance, kind).exists() for kind in KINDS):
-            self._remove_manifests()
+            self.remove_manifests()
             path.unlink(missing_ok=True)
         for kind, array in arrays.items():
             held = io.BytesIO()  # numpy wouldn't say that the disk is full
@@ -86,7 +86,7 @@ class ClipStore:
         """
         is_same = all(_is_text(self.folder / name, text) for name, text in lines.items())
         if not is_same:
-            self._remove_manifests()  # a kill leaves none, not two that don't belong together
+            self.remove_manifests()  # a kill leaves none, not two that don't belong together
         write_json(self.folder / INFO_FILE, {"format": INFO_FORMAT, "version": 1, **info})
         if is_same:
             return
@@ -126,22 +126,27 @@ class ClipStore:
 
     def remove_others(self, utterances: Sequence[Utterance]) -> None:
         """Delete the files of clips that are no longer there."""
-        kept = {self._note_path(utterance) for utterance in utterances}
-        kept |= {self._array_path(utterance, kind) for utterance in utterances for kind in KINDS}
+        kept = self.files(utterances)
         ours = (".json", *(f"_{kind}.npy" for kind in KINDS))
         for path in self.features.iterdir():
             if path not in kept and path.name.endswith(ours):
                 path.unlink(missing_ok=True)
+
+    def files(self, utterances: Sequence[Utterance]) -> set[Path]:
+        """What clips have below `features`."""
+        notes = {self._note_path(utterance) for utterance in utterances}
+        return notes | {self._array_path(one, kind) for one in utterances for kind in KINDS}
+
+    def remove_manifests(self) -> None:
+        """Before a clip that they name changes."""
+        for name in (TRAIN_MANIFEST, VALIDATION_MANIFEST):
+            (self.folder / name).unlink(missing_ok=True)
 
     def _note_path(self, utterance: Utterance) -> Path:
         return self.features / f"{utterance.id}.json"
 
     def _array_path(self, utterance: Utterance, kind: str) -> Path:
         return self.features / f"{utterance.id}_{kind}.npy"
-
-    def _remove_manifests(self) -> None:
-        for name in (TRAIN_MANIFEST, VALIDATION_MANIFEST):
-            (self.folder / name).unlink(missing_ok=True)
 
 
 def _is_text(path: Path, text: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,6 +34,7 @@ RULES = 1  # raised when the same input would give other files
 PATIENCE = timedelta(days=30)  # one of several machines may have far more to do than another
 BYTES_PER_CLIP = 200_000  # the speaker's 32 vectors of 1280 numbers, and a little more
 FRAME_RATE = 50  # w2v-bert's
+Finish = Callable[[Sequence[Utterance], Mapping[str, Note]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -64,18 +65,28 @@ class PrepareReport:
 
 
 def prepare(
-    source: Source, config: PrepareConfig, encoder: ClipEncoder, output: Path
+    source: Source,
+    config: PrepareConfig,
+    encoder: ClipEncoder,
+    output: Path,
+    *,
+    store: ClipStore | None = None,
+    finish: Finish | None = None,
 ) -> PrepareReport:
     """Fill `output` with features and manifests.
 
     Under `accelerate launch` every process works on its share of the clips and the first one
     writes the manifests; all return the same report but for `n_made` and `spent`.
 
+    Args:
+        store: writes to `output`, if it is to hold more than usual
+        finish: does what takes all clips, before manifests name them, and says more to describe
+
     Raises:
         UserError: if fewer than two clips are of use, or the disk is full
     """
     state = processes(encoder.device.type, patience=PATIENCE)
-    store = ClipStore(output)
+    store = store or ClipStore(output)
     if state.is_main_process:
         store.remove_drafts()
     state.wait_for_everyone()
@@ -88,7 +99,7 @@ def prepare(
     n_made = work.run(config.workers, is_shown=state.is_main_process)
     state.wait_for_everyone()
     if state.is_main_process:
-        _publish(source, config, encoder, store)
+        _publish(source, config, encoder, store, finish)
     state.wait_for_everyone()
     info = read_json(output / INFO_FILE, format=INFO_FORMAT)
     return PrepareReport(
@@ -203,7 +214,13 @@ def _read_ahead(
         yield from waiting
 
 
-def _publish(source: Source, config: PrepareConfig, encoder: ClipEncoder, store: ClipStore) -> None:
+def _publish(
+    source: Source,
+    config: PrepareConfig,
+    encoder: ClipEncoder,
+    store: ClipStore,
+    finish: Finish | None,
+) -> None:
     """Write manifests and description of all that is done."""
     usable: list[Utterance] = []
     notes: dict[str, Note] = {}
@@ -220,6 +237,7 @@ def _publish(source: Source, config: PrepareConfig, encoder: ClipEncoder, store:
         why, count = Counter(why for _, why in skipped).most_common(1)[0]
         raise UserError(f"no clip can be used; {count} x {why}", where=source.folder)
     train, held_out, remarks = split(usable, config)
+    more = finish(usable, notes) if finish else {}
     lines = {
         name: "".join(store.line(u, notes[u.id], source.speaker) for u in chosen)
         for name, chosen in ((TRAIN_MANIFEST, train), (VALIDATION_MANIFEST, held_out))
@@ -238,5 +256,5 @@ def _publish(source: Source, config: PrepareConfig, encoder: ClipEncoder, store:
         "notes": remarks,
         "unknown": dict(sum((Counter(note.unknown) for note in notes.values()), Counter())),
     }
-    store.publish(lines, info)
+    store.publish(lines, info | more)
     store.remove_others(source.utterances)

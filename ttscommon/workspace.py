@@ -30,6 +30,7 @@ class Speaker:
       dataset/processed_v3/      the same with how they are spoken: pauses, fillers, stutters, pace
       embeddings/speaker_embeddings.pt   the voice as IndexTTS2 stores it
       lora/ finetune/            IndexTTS2's language model, trained for the speaker
+      pattern_conditioning.pt    what IndexTTS2's language model makes of several clips together
       pattern_training/          the speaker's manner of speaking, with a LoRA of its own
       lewm/ higgs/ kani/         one SystemFolder per system
       outputs/                   speech that was generated
@@ -116,6 +117,11 @@ class Speaker:
     def processed_v3(self) -> Path:
         """What tools/prepare_pattern_dataset_v3.py makes of the clips."""
         return self.dataset / "processed_v3"
+
+    @property
+    def pattern_conditioning(self) -> Path:
+        """The speaker as IndexTTS2's language model knows them from several clips."""
+        return self.folder / "pattern_conditioning.pt"
 
     @property
     def speaker_embeddings(self) -> Path:
