@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import signal
 import socket
@@ -18,14 +17,10 @@ from indextts import weights
 from indextts.checkpoint import CheckpointFolder
 from indextts.train import Job, train_full, train_lora
 from indextts.train_config import FullTrainConfig, LoraTrainConfig
+from tests.fresh import FRESH
 from tests.indextts.prepared_clips import write_clips
 from ttscommon import training
 from ttscommon.workspace import SystemFolder
-
-# Forks of one process that has imported everything and computed nothing: after a backward pass of
-# its own, a process can't have children that do one (pytorch's wiki, Autograd and Fork).
-FRESH = multiprocessing.get_context("forkserver")
-FRESH.set_forkserver_preload(["tests.indextts.gpt_training", "torch._dynamo", "peft"])
 
 SIZES = [(3, 9), (4, 14), (6, 21), (5, 12), (4, 17), (3, 8)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -11,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch._dynamo  # the optimizer loads it at its first step; once here, not in each child
 from safetensors.torch import load_file
 from torch.multiprocessing.spawn import start_processes
 
 from lewm import weights
 from lewm.generation import Request
 from lewm.inference_engine import Engine
+from tests.fresh import FRESH, METHOD
 from tests.lewm.prepared import prepare_tones
 from tools.lewm_train import build_parser, configs, main
 from ttscommon.errors import UserError
@@ -76,7 +75,7 @@ def test_two_stages_write_a_voice_that_loads(tmp_path: Path, capsys) -> None:
 def test_a_killed_training_goes_on_to_the_same_bits(tmp_path: Path, died_in: str) -> None:
     data = prepare_tones(tmp_path / "data")
     words = arguments(data, tmp_path / "killed")
-    doomed = multiprocessing.get_context("fork").Process(
+    doomed = FRESH.Process(
         target=run_until_killed, args=(words, str(tmp_path / "killed" / died_in))
     )
     doomed.start()
@@ -94,7 +93,7 @@ def test_two_processes_train_the_same_voice_as_one(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = arguments(data, tmp_path / "two")
-    start_processes(run_as_one_of_two, (port, words), nprocs=2, start_method="fork")
+    start_processes(run_as_one_of_two, (port, words), nprocs=2, start_method=METHOD)
     main(arguments(data, tmp_path / "one", "--grad-accumulation", "2"))
     one, two = (
         load_file(tmp_path / n / "final_checkpoint/model.safetensors") for n in ("one", "two")
@@ -150,6 +149,43 @@ def test_fine_tuning_starts_from_the_given_voice(tmp_path: Path) -> None:
     assert len(names) > 50
     for name in names:
         torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("trained", ["decoder", "keep"])
+def test_a_frozen_encoder_keeps_its_bits_and_the_meaning_of_its_latents(
+    tmp_path: Path, trained: str
+) -> None:
+    main(arguments(prepare_tones(tmp_path / "data"), tmp_path / "base"))
+    other = prepare_tones(tmp_path / "other", speaker="new", seed=5)
+    base = tmp_path / "base/best_checkpoint"
+    words = arguments(other, tmp_path / "tuned", "--init-from", str(base))
+    main([*words, "--autoencoder", trained])
+    one, two = (
+        load_file(folder / "model.safetensors")
+        for folder in (base, tmp_path / "tuned/final_checkpoint")
+    )
+    changed = {name.partition(".")[0] for name in one if not torch.equal(one[name], two[name])}
+    decoder = {"mel_decoder"} if trained == "decoder" else set()
+    assert changed == {"text_encoder", "predictor", *decoder}
+
+
+def test_a_predictor_without_latents_yet_gets_them_standardised(tmp_path: Path) -> None:
+    data = prepare_tones(tmp_path / "data")
+    main(arguments(data, tmp_path / "base"))
+    copier = tmp_path / "base/runs/autoencoder/best"
+    main(arguments(data, tmp_path / "on", "--init-from", str(copier), "--autoencoder", "keep"))
+    one, two = (
+        load_file(tmp_path / name / "final_checkpoint/model.safetensors") for name in ("base", "on")
+    )
+    for name in ("latent_mean", "latent_std"):
+        assert torch.equal(one[name], two[name])
+
+
+def test_nothing_is_kept_of_nothing(tmp_path: Path) -> None:
+    data = prepare_tones(tmp_path / "data")
+    with pytest.raises(UserError, match="--init-from"):
+        main(arguments(data, tmp_path / "out", "--autoencoder", "keep"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_epochs_set_the_number_of_steps(tmp_path: Path) -> None:
@@ -241,6 +277,7 @@ def test_a_flag_beats_the_preset_of_a_file(tmp_path: Path) -> None:
         ("--validation-share", "1.5"),
         ("--ema-decay", "1"),
         ("--cache-mels", "device", "--workers", "2"),
+        ("--joint", "--autoencoder", "keep"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_at_once(flags: tuple[str, ...]) -> None:

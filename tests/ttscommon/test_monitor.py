@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-import multiprocessing
 import shutil
 import signal
 from dataclasses import replace
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.fresh import FRESH
 from tests.ttscommon.browser import COMMAND, browsing
 from tests.ttscommon.test_training import check_same_bits
 from tests.ttscommon.toy_task import ToyPlan, ToyTask, toy_config, toy_run
@@ -48,8 +48,7 @@ def train(folder: Path, kill_at: int | None = None, **changes: Any) -> None:
 
 
 def train_until_killed(folder: Path, kill_at: int) -> None:
-    context = multiprocessing.get_context("fork")
-    doomed = context.Process(target=train, args=(folder, kill_at))
+    doomed = FRESH.Process(target=train, args=(folder, kill_at))
     doomed.start()
     doomed.join()
     assert doomed.exitcode == -signal.SIGKILL

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -13,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch._dynamo  # the optimizer loads it at its first step; once here, not in each child
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.multiprocessing.spawn import start_processes
 
+from tests.fresh import FRESH, METHOD
 from tests.ttscommon.toy_task import ToyPlan, ToyTask, toy_config, toy_run
 from ttscommon.errors import UserError
 from ttscommon.machine import processes
@@ -49,7 +48,7 @@ def launch_two(work: Any, folder: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    start_processes(as_one_of_two, (work, folder, port), nprocs=2, start_method="fork")
+    start_processes(as_one_of_two, (work, folder, port), nprocs=2, start_method=METHOD)
 
 
 def as_one_of_two(rank: int, work: Any, folder: Path, port: int) -> None:
@@ -79,9 +78,7 @@ def test_a_killed_and_resumed_run_ends_in_the_same_bits(
     tmp_path: Path, amp: str, workers: int, kill_at: int
 ) -> None:
     options = {"amp": amp, "workers": workers}
-    doomed = multiprocessing.get_context("fork").Process(
-        target=train, args=(tmp_path / "killed", kill_at), kwargs=options
-    )
+    doomed = FRESH.Process(target=train, args=(tmp_path / "killed", kill_at), kwargs=options)
     doomed.start()
     doomed.join()
     assert doomed.exitcode == -signal.SIGKILL
