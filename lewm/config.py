@@ -163,6 +163,10 @@ class TrainConfig:
     weight_decay: float = field(default=0.01, metadata={"help": "AdamW weight decay"})
     clip_norm: float = field(default=1.0, metadata={"help": "gradient norm limit"})
     ema_decay: float = field(default=0.995, metadata={"help": "0 turns weight averaging off"})
+    autoencoder: Literal["train", "decoder", "keep"] = field(
+        default="train",
+        metadata={"help": "stage A of fine-tuning: all, its decoder alone, or nothing"},
+    )
     joint: bool = field(default=False, metadata={"help": "the guide's single graph, all losses"})
     kl_weight: float = field(default=5e-4, metadata={"help": "per dimension; ramped over 20 %%"})
     sigreg_weight: float = field(default=0.09, metadata={"help": "with regularizer sigreg"})
@@ -210,6 +214,8 @@ class TrainConfig:
             raise UserError(f"validation_share must be in (0, 1), got {self.validation_share}")
         if self.ema_decay >= 1:
             raise UserError(f"ema_decay must be below 1, got {self.ema_decay}")
+        if self.joint and self.autoencoder != "train":
+            raise UserError(f"joint trains the autoencoder; autoencoder is '{self.autoencoder}'")
         if self.join_two + self.join_three > 1:
             raise UserError("join_two and join_three must not sum to more than 1")
         if self.cache_mels == "device" and self.workers:

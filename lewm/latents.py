@@ -36,6 +36,17 @@ class LatentTable:
         rows = self._flat[self._offsets[index] : self._offsets[index + 1]]
         return torch.from_numpy(np.array(rows))
 
+    def statistics(self, items: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each latent dimension over these clips: (C,), (C,)."""
+        total, squares, count = np.zeros(()), np.zeros(()), 0
+        for item in items:
+            rows = self.frames(item).numpy().astype(np.float64)
+            total, squares = total + rows.sum(0), squares + np.square(rows).sum(0)
+            count += len(rows)
+        mean = total / count
+        std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
     def __getstate__(self) -> dict[str, object]:
         kept = ("_path", "_offsets", "fingerprint")
         return {name: self.__dict__[name] for name in kept}  # each loader process maps anew
@@ -45,10 +56,8 @@ class LatentTable:
         self._flat = np.load(self._path, mmap_mode="r", allow_pickle=False)
 
 
-def encode_all(
-    model: LeWMTTS, mels: MelTable, training: Sequence[int], folder: Path, autoencoder: Path
-) -> LatentTable:
-    """Encode every clip and set the model's latent statistics from the training clips.
+def encode_all(model: LeWMTTS, mels: MelTable, folder: Path, autoencoder: Path) -> LatentTable:
+    """Encode every clip.
 
     Args:
         folder: keeps the file for the next start as long as autoencoder and data are the same
@@ -65,16 +74,7 @@ def encode_all(
             log.info("encoding %d clips", len(mels.store))
             _write_latents(model.to(mels.device).eval(), mels, path, n_latents)
             write_json(note, made_from)
-    table = LatentTable(path, n_latents, fingerprint(made_from))
-    total, squares, count = np.zeros(()), np.zeros(()), 0
-    for item in training:
-        rows = table.frames(item).numpy().astype(np.float64)
-        total, squares = total + rows.sum(0), squares + np.square(rows).sum(0)
-        count += len(rows)
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    model.set_latent_statistics(torch.from_numpy(mean).float(), torch.from_numpy(std).float())
-    return table
+    return LatentTable(path, n_latents, fingerprint(made_from))
 
 
 @torch.no_grad()

@@ -52,6 +52,13 @@ class Material:
                 log.info("%s", line)
         return model
 
+    @property
+    def keeps_latents(self) -> bool:
+        """Whether a frozen encoder's latents mean what the predictor to fine-tune has learned."""
+        if self.init_from is None or self.config.autoencoder == "train":
+            return False
+        return weights.load(self.init_from)[1].training.get("stage") != "autoencoder"
+
     def held_out_sample(self, n: int) -> HeldOut:
         """The same n held-out clips at every evaluation, spread over the lengths."""
         by_length = sorted(self.held_out, key=lambda i: (int(self.store.n_frames[i]), i))

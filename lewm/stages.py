@@ -52,21 +52,35 @@ class Stage(nn.Module):
 
 
 class AutoencoderStage(Stage):
-    """Audio encoder and mel decoder: regulariser + L1 + spectral loss on crops."""
+    """Audio encoder and mel decoder: regulariser + L1 + spectral loss on crops.
+
+    With `autoencoder="decoder"` the encoder is frozen and nothing needs regularising.
+    """
 
     def __init__(self, model: LeWMTTS, config: TrainConfig):
         super().__init__(model, config)
         self.spectral = MultiResolutionSpectralLoss()
-        train_only(model, "audio_encoder", "mel_decoder")
+        self.is_encoder_frozen = config.autoencoder == "decoder"
+        encoder = () if self.is_encoder_frozen else ("audio_encoder",)
+        train_only(model, *encoder, "mel_decoder")
+
+    def train(self, mode: bool = True) -> AutoencoderStage:
+        super().train(mode)
+        if self.is_encoder_frozen:
+            self.model.audio_encoder.eval()
+        return self
 
     def parts(self, batch: CropBatch, is_guided: bool) -> dict[str, Tensor]:  # noqa: ARG002
         """batch.log_mel: (B, M, T)"""
         mel = self.model.normalise(batch.log_mel)
         mean, log_variance = self.model.audio_encoder(mel, batch.mask)
         latents = sampled(mean, log_variance)
-        return autoencoder_losses(
+        parts = autoencoder_losses(
             self.model, self.spectral, mel, batch.mask, mean, log_variance, latents
         )
+        if self.is_encoder_frozen:
+            return {name: parts[name] for name in ("reconstruction", "spectral")}
+        return parts
 
 
 class PredictorStage(Stage):

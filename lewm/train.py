@@ -22,6 +22,7 @@ from lewm.latents import LatentTable, encode_all, n_latents_of
 from lewm.material import Material
 from lewm.stages import JointStage, PredictorStage
 from lewm.tasks import AutoencoderTask, SpeakingTask
+from lewm.weights import CheckpointInfo
 from ttscommon.checkpoints import RunFolder
 from ttscommon.config import to_dict
 from ttscommon.errors import UserError
@@ -77,6 +78,11 @@ def train(
         UserError: if the data can't be trained on, or a run with other settings is in the way
     """
     store = FeatureStore(*processed)
+    if config.autoencoder != "train" and init_from is None:
+        raise UserError(
+            f"no autoencoder to keep: autoencoder is '{config.autoencoder}'",
+            fix="give the checkpoint it comes from: --init-from FOLDER",
+        )
     base = weights.load(init_from)[0].config if init_from else model_config
     model_config = dataclasses.replace(
         model_config,
@@ -118,6 +124,27 @@ def _train_in_two_stages(material: Material, folders: _Folders) -> FitReport:
     config = material.config
     sentences = Sentences(material.store, material.model_config)  # refuses before the hours
     copier = folders.of("autoencoder")
+    if config.autoencoder == "keep":
+        info = CheckpointInfo(step=0, metrics={}, training={"stage": "autoencoder"})
+        with processes(material.device_name).main_process_first():
+            weights.save(copier.best, material.new_model(), info)
+    else:
+        _train_autoencoder(material, copier)
+    model, _ = weights.load(copier.best)
+    latents = encode_all(model, material.mels, folders.output.run("latents"), copier.best)
+    if not material.keeps_latents:
+        model.set_latent_statistics(*latents.statistics(material.training))
+    plan, held_out_plan = (
+        _latent_plan(material, sentences, latents, items)
+        for items in (material.training, material.held_out)
+    )
+    task = SpeakingTask(PredictorStage(model, config), material, held_out_plan)
+    settings = _speaking_fit_config(material, plan, "predictor", ONLY_STAGE_A)
+    return fit(task, plan, settings, folders.of_voice("predictor"))
+
+
+def _train_autoencoder(material: Material, folder: RunFolder) -> None:
+    config = material.config
     fit(
         AutoencoderTask(material),
         CropPlan(material.mels, material.training, config),
@@ -130,19 +157,8 @@ def _train_in_two_stages(material: Material, folders: _Folders) -> FitReport:
             monitor="mel_l1",
             leave_out=(*FREE, *ONLY_STAGE_B),
         ),
-        copier,
+        folder,
     )
-    model, _ = weights.load(copier.best)
-    latents = encode_all(
-        model, material.mels, material.training, folders.output.run("latents"), copier.best
-    )
-    plan, held_out_plan = (
-        _latent_plan(material, sentences, latents, items)
-        for items in (material.training, material.held_out)
-    )
-    task = SpeakingTask(PredictorStage(model, config), material, held_out_plan)
-    settings = _speaking_fit_config(material, plan, "predictor", ONLY_STAGE_A)
-    return fit(task, plan, settings, folders.of_voice("predictor"))
 
 
 def _latent_plan(

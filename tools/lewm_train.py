@@ -30,7 +30,10 @@ from ttscommon.workspace import (
     speaker_flags,
 )
 
-STEPS = ["epochs", "autoencoder_steps", "predictor_steps", "evaluate_every", "save_every"]
+STEPS = [
+    *("epochs", "autoencoder", "autoencoder_steps", "predictor_steps"),
+    *("evaluate_every", "save_every"),
+]
 BATCHES = ["batch_size", "batch_frames", "grad_accumulation", "crop_frames"]
 RATES = ["autoencoder_learning_rate", "learning_rate", "warmup_steps", "weight_decay", "clip_norm"]
 LOSSES = [
