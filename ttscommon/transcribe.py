@@ -128,15 +128,18 @@ class Whisper:
         return max(shares, key=shares.get)
 
     def _read(self, audio: NDArray[np.float32], rate: int, language: str, **options: Any) -> Any:
-        network = _whisper(self.model, self.device)
-        return network.transcribe(
-            _at_whisper_rate(audio, rate),
-            language=_known_language(language, network.is_multilingual),
-            temperature=0.0,
-            condition_on_previous_text=False,
-            fp16=self.device == "cuda",
-            **options,
-        )
+        network, n_threads = _whisper(self.model, self.device), torch.get_num_threads()
+        try:
+            return network.transcribe(
+                _at_whisper_rate(audio, rate),
+                language=_known_language(language, network.is_multilingual),
+                temperature=0.0,
+                condition_on_previous_text=False,
+                fp16=self.device == "cuda",
+                **options,
+            )
+        finally:  # finding the words' times, in numba, gives torch every core from then on
+            torch.set_num_threads(n_threads)
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ class FasterWhisper:
 
     def text(self, audio: NDArray[np.float32], sample_rate: int, language: str) -> str:
         segments = self._read(audio, sample_rate, language)
-        return " ".join(segment.text.strip() for segment in segments)
+        # A segment begins with a space where its language has one.
+        return "".join(segment.text for segment in segments).strip()
 
     def words(
         self, audio: NDArray[np.float32], sample_rate: int, language: str, prompt: str = ""

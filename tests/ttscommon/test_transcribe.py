@@ -5,9 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import pickle
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from ttscommon.audio import load
 from ttscommon.errors import UserError
@@ -76,3 +80,45 @@ def test_real_speech_is_read_also_after_a_journey_to_another_process():
     )
     with pytest.raises(UserError, match="doesn't know the language 'xx'"):
         transcriber.text(load(SAMPLE / "audio" / "spk_003.flac", 24_000), 24_000, "xx")
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"), [([" Hello", " there."], "Hello there."), (["你好", "世界"], "你好世界")]
+)
+def test_segments_are_joined_as_their_language_is_written(tmp_path, monkeypatch, texts, said):
+    class Fake:
+        model = SimpleNamespace(is_multilingual=True)
+
+        def __init__(self, *_, **__):
+            pass
+
+        def transcribe(self, *_, **__):
+            return [SimpleNamespace(text=text) for text in texts], None
+
+    monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace(WhisperModel=Fake))
+    for name in ("model.bin", "config.json"):
+        (tmp_path / name).touch()
+    heard = load_transcriber(str(tmp_path)).text(np.zeros(16_000, np.float32), 16_000, "zh")
+    assert heard == said
+
+
+@pytest.mark.slow
+def test_times_of_words_leave_the_number_of_threads_alone(tmp_path):
+    from whisper.model import ModelDimensions, Whisper
+
+    n_threads = torch.get_num_threads()
+    sizes = {"n_audio_state": 64, "n_audio_head": 1, "n_audio_layer": 1}
+    text = {"n_text_state": 64, "n_text_head": 1, "n_text_layer": 2}
+    dims = {
+        "n_mels": 80,
+        "n_vocab": 51_864,
+        "n_audio_ctx": 1500,
+        "n_text_ctx": 448,
+        **sizes,
+        **text,
+    }
+    state = Whisper(ModelDimensions(**dims)).state_dict()
+    torch.save({"dims": dims, "model_state_dict": state}, tmp_path / "tiny.pt")
+    sound = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
+    load_transcriber(str(tmp_path / "tiny.pt"), "cpu").words(sound, 16_000, "en")
+    assert torch.get_num_threads() == n_threads
