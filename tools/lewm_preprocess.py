@@ -32,7 +32,7 @@ from ttscommon.cli import (
 from ttscommon.config import load
 from ttscommon.files import write_json
 from ttscommon.outputs import require_new
-from ttscommon.progress import clock
+from ttscommon.sound_progress import clock
 from ttscommon.workspace import Speaker, speaker_flags
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ttscommon.files import atomic
-from ttscommon.progress import read_records
+from ttscommon.records import read_records
 
 
 class Ledger:

@@ -26,22 +26,13 @@ from ttscommon.monitor_page import MACHINE, About, MonitorPage
 from ttscommon.records import append_record, keep_until
 from ttscommon.records import read_records as read_records  # who reads the record looks here
 from ttscommon.samples import Samples
+from ttscommon.sound_progress import clock
 
 log = logging.getLogger(__name__)
 
 RUN_FORMAT = "ttscommon.run"
 PACKAGES = ("voxtune", "torch", "numpy", "accelerate", "transformers", "peft", "safetensors")
 GB = 10**9
-
-
-def clock(seconds: float) -> str:
-    """A duration to read at a glance: 45s, 8m10s, 3h05m."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 class Monitor:

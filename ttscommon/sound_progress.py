@@ -8,11 +8,19 @@ import time
 
 from tqdm import tqdm
 
-from ttscommon.progress import clock
-
 log = logging.getLogger(__name__)
 
 LOG_EVERY = 5.0  # seconds
+
+
+def clock(seconds: float) -> str:
+    """A duration to read at a glance: 45s, 8m10s, 3h05m."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 class SoundProgress:

@@ -28,7 +28,7 @@ from typing import Any
 
 from ttscommon.errors import UserError
 from ttscommon.files import read_json, write_json
-from ttscommon.progress import clock
+from ttscommon.sound_progress import clock
 
 log = logging.getLogger(__name__)
 

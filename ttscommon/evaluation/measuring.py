@@ -26,8 +26,9 @@ from ttscommon.evaluation.prosody import measure_prosody
 from ttscommon.evaluation.quality import measure_quality
 from ttscommon.evaluation.verdicts import judge
 from ttscommon.evaluation.voices import SpeakerEncoder, load_ge2e, load_xvector, speech_only
-from ttscommon.progress import clock, read_records
+from ttscommon.records import read_records
 from ttscommon.segment import Span, speech_spans
+from ttscommon.sound_progress import clock
 from ttscommon.transcribe import Transcriber, WordTranscriber, sentence
 
 log = logging.getLogger(__name__)
