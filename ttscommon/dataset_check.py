@@ -1,4 +1,4 @@
-"""A speaker's recordings and texts from end to end: what a training would stumble over."""
+"""A speaker's recordings, clips and texts from end to end: what a training would stumble over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import soundfile
 from ttscommon import audio
 from ttscommon.doctor import Finding
 from ttscommon.errors import UserError
-from ttscommon.manifest import match_transcripts, read_manifest, read_transcripts
+from ttscommon.manifest import read_manifest
+from ttscommon.transcripts import clip_texts, unmatched_texts
 from ttscommon.workspace import Speaker, SystemFolder
 
 READ_AT_ONCE = 60.0  # seconds, so that a recording of hours needs no more memory
@@ -42,7 +43,9 @@ class Sound:
 def check_dataset(
     speaker: Speaker, on_recording: Callable[[], object] = lambda: None
 ) -> Iterator[Finding]:
-    """Every recording is decoded, every text matched, every prepared manifest compared.
+    """Every recording and clip is decoded, every text matched, every prepared manifest compared.
+
+    Where recordings were cut, sound and texts of the clips are what counts.
 
     Args:
         on_recording: called after each recording that was decoded
@@ -62,6 +65,10 @@ def check_dataset(
         on_recording()
     good = [sound for sound in sounds if sound.trouble is None]
     yield from _recordings(sounds, good)
+    if good and speaker.clips_manifest.is_file():
+        sounds = [measure(path) for path in audio.find_audio(speaker.clips)]
+        good = [sound for sound in sounds if sound.trouble is None]
+        yield _clips(speaker, sounds, good)
     if good:
         yield from _quality(good)
         yield from _texts(speaker, good)
@@ -104,6 +111,27 @@ def _recordings(sounds: Sequence[Sound], good: Sequence[Sound]) -> Iterator[Find
         yield _finding("recordings", "note", f"{reason}: {_named(paths)}", "replace or delete")
 
 
+def _clips(speaker: Speaker, sounds: Sequence[Sound], good: Sequence[Sound]) -> Finding:
+    """Whether what was cut is still there."""
+    fix = f"python tools/segment_recordings.py --speaker {speaker.name}"
+    try:
+        listed = read_manifest(speaker.clips_manifest)
+    except UserError as error:
+        return _finding("clips", "wrong", str(error), fix)
+    here = {sound.path.relative_to(speaker.folder).as_posix() for sound in good}
+    gone = [clip.audio for clip in listed if clip.audio not in here]
+    if gone:
+        return _finding("clips", "wrong", f"gone or broken: {_named(gone)}", fix)
+    uncut = {path.relative_to(speaker.audio).as_posix() for path in audio.find_audio(speaker.audio)}
+    uncut -= {clip.recording for clip in listed}
+    minutes = sum(sound.seconds for sound in good) / 60
+    what = f"{len(sounds)} cut from {len({clip.recording for clip in listed})} recordings, "
+    what += f"{minutes:.1f} minutes"
+    if uncut:
+        return _finding("clips", "note", f"{what}; none of {_named(sorted(uncut))}", fix)
+    return _finding("clips", "ok", what)
+
+
 def _quality(sounds: Sequence[Sound]) -> Iterator[Finding]:
     looked_at = {
         "silent throughout": [s.path for s in sounds if s.peak < SILENT_PEAK],
@@ -133,14 +161,16 @@ def _twins(paths: Sequence[Path]) -> list[Path]:
 
 
 def _texts(speaker: Speaker, sounds: Sequence[Sound]) -> Iterator[Finding]:
+    folder = speaker.clips_folder
     try:
-        transcripts = read_transcripts(speaker.dataset)
-        texts, orphans = match_transcripts(transcripts, [sound.path for sound in sounds])
+        texts = {folder / name: text for name, text in clip_texts(speaker).items()}
+        orphans = unmatched_texts(speaker)
     except UserError as error:
         yield _finding("transcripts", "wrong", str(error))
         return
     whole = [sound for sound in sounds if texts.get(sound.path)]
-    what = f"{len(whole)} of {len(sounds)} recordings have one"
+    kind = "clips" if folder == speaker.clips else "recordings"
+    what = f"{len(whole)} of {len(sounds)} {kind} have one"
     if len(whole) < len(sounds):
         absent = [sound.path for sound in sounds if not texts.get(sound.path)]
         what += f"; Whisper writes down the others, {_named(absent)}"

@@ -127,6 +127,39 @@ def test_a_text_far_too_long_for_its_sound_is_suspected(speaker):
     assert "than the usual 10: 1 (4.wav)" in said(speaker, "note")
 
 
+def cut(speaker: Speaker, n_clips: int = 2) -> None:
+    """Two clips of each recording, with what Whisper heard in them."""
+    clips, lines = [], ["filename,text,verbatim,duration,num_pauses,num_fillers"]
+    for number in range(N):
+        for part in range(n_clips):
+            name = f"{number}@{part:06d}-{part + 1:06d}"
+            tone(speaker.clips / f"{name}.wav")
+            audio = f"dataset/clips/{name}.wav"
+            recording = f"{number}.wav"
+            clips.append(Clip(name, audio, "", 2.0, "ozzy", "", recording, float(part)))
+            lines.append(f"{name}.wav,twenty letters in here,,2.0,0,0")
+    write_manifest(speaker.clips_manifest, clips)
+    speaker.transcripts_verbatim.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_where_there_are_clips_they_are_looked_at(speaker):
+    speaker.transcripts.unlink()
+    cut(speaker)
+    said_ok = said(speaker, "ok")
+    assert "12 cut from 6 recordings, 0.4 minutes" in said_ok
+    assert "12 of 12 clips have one" in said_ok
+    tone(speaker.clips / "0@000000-000001.wav", gain=0.0)
+    assert "silent throughout: 1 (0@000000-000001.wav)" in said(speaker, "note")
+
+
+def test_clips_that_are_gone_and_recordings_without_clips_are_named(speaker):
+    cut(speaker)
+    tone(speaker.audio / "new.wav")
+    assert "12 cut from 6 recordings, 0.4 minutes; none of 1 (new.wav)" in said(speaker, "note")
+    (speaker.clips / "3@000001-000002.wav").unlink()
+    assert said(speaker, "wrong") == "gone or broken: 1 (3@000001-000002.wav)"
+
+
 def manifest(speaker: Speaker, numbers: range) -> None:
     clips = [
         Clip(str(n), f"dataset/audio/{n}.wav", "text", 2.0, "ozzy", "en", str(n)) for n in numbers
