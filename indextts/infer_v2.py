@@ -24,7 +24,13 @@ from indextts.inference import Models, Synthesizer, said
 from indextts.loading import Amp, FlowDtype, load_language_model, with_adapter, within_memory
 from indextts.lora import Adapter
 from indextts.references import ReferenceReader
-from indextts.speaker_embeddings import SpeakerEmbeddings, Voice, read_voice, require_fit
+from indextts.speaker_embeddings import (
+    SpeakerEmbeddings,
+    SpeakerEmbeddingStore,
+    Voice,
+    read_voice,
+    require_fit,
+)
 from indextts.speech import Piece, Progress, Request, Samples, Speech
 from indextts.vocoder.waveform import silence
 from indextts.wishes import checked, no_mood_model
@@ -271,14 +277,12 @@ class IndexTTS2:
 
     @within_memory("while the voice was read")
     def voice(self, path: Path | str) -> Voice:
-        """The voice of a recording, to be stored or spoken with.
+        """The voice of a recording, to be stored or spoken with; it says what it was read from.
 
         Raises:
             UserError: if it can't be read, is silent or shorter than half a second
         """
-        voice = self.references.voice(path)
-        self._release()
-        return voice
+        return SpeakerEmbeddingStore(self.references).voice([path])
 
     def load_lora(self, path: Path | str, scale: float = 1.0) -> Adapter:
         """Speak with this adapter from now on, instead of the present one.

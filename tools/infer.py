@@ -147,9 +147,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     tuned = _model(parser, args, speaker)
     _require_sense(args, texts)
     tts = _load(args, tuned)
+    # Before the requests, which let go of the models that read recordings.
+    heard = tts.voice(args.reference_audio) if args.save_speaker else None
     requests = _requests(tts, args, voice, texts)
-    if args.save_speaker:
-        heard = tts.voice(args.reference_audio)
+    if heard is not None:
         SpeakerEmbeddingStore(tts).save_embeddings(heard, args.save_speaker)
         print(f"Saved {args.save_speaker}")
     results = list(_speak(tts, requests, texts, paths))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from tools import infer
 from ttscommon.errors import UserError
@@ -78,9 +79,14 @@ def test_speakers_may_live_under_another_root(start, tmp_path):
     assert "else/ozzy/outputs/indextts2_it-slept.wav" in files(tmp_path)
 
 
-def test_a_voice_can_be_stored_without_a_word(start, tmp_path):
+def test_a_voice_can_be_stored_without_a_word_and_knows_where_it_is_from(start, tmp_path):
     start("-r", "me.wav", "--save-speaker", "me.pt")
     assert files(tmp_path) == ["me.pt"]
+    about = torch.load(tmp_path / "me.pt", weights_only=True)["_metadata"]
+    assert about["source"] == "me.wav"
+    sound = (tmp_path / "me.wav").read_bytes()
+    assert about["source_sha256"] == hashlib.sha256(sound).hexdigest()
+    assert set(about["encoders"]) >= {"length_regulator", "campplus", "w2v_bert"}
 
 
 def test_what_exists_is_kept_unless_told_otherwise(start, tmp_path):
