@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from indextts.clips import read_clips
+from indextts.clips import VALIDATION_MANIFEST, read_clips
 from indextts.infer_v2 import IndexTTS2
 from indextts.loading import LanguageModel, load_language_model
 from indextts.lora import adapter_effect, detach
@@ -21,8 +22,9 @@ from indextts.tuned import Tuned
 from indextts.weights import fingerprint
 from ttscommon.errors import UserError
 from ttscommon.evaluation.conditions import Utterance
-from ttscommon.files import atomic
+from ttscommon.files import atomic, read_json
 from ttscommon.outputs import slug
+from ttscommon.workspace import Speaker
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +109,16 @@ def held_out(manifest: Path) -> list[Utterance]:
         for clip in clips
         if clip.audio_path and clip.audio_path.is_file()
     ]
+
+
+def spoken_language(speaker: Speaker) -> str:
+    """What is spoken in a speaker's recordings, so far as it is known; else "en"."""
+    manifest = speaker.processed / VALIDATION_MANIFEST
+    clips = read_clips([manifest]) if manifest.is_file() else []
+    known = Counter(clip.language for clip in clips if clip.language)
+    if not known and speaker.transcription_stats.is_file():
+        known[read_json(speaker.transcription_stats)["language"]] += 1
+    return known.most_common(1)[0][0] if known else "en"
 
 
 def file_name(stamp: str, label: str, line: Line, among: Sequence[Line]) -> str:

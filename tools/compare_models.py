@@ -72,7 +72,9 @@ def build_parser() -> Parser:
     measuring.add_argument(
         "--whisper-model", "-w", default="base", help="name, .pt or CTranslate2 folder; or none"
     )
-    measuring.add_argument("--language", "-l", help="spoken in the texts (default: en)")
+    measuring.add_argument(
+        "--language", "-l", help="spoken in the texts (default: as in the data set, else en)"
+    )
     measuring.add_argument(
         "--speaker-encoder", type=Path, help="folder of WavLM with x-vectors, a second opinion"
     )
@@ -95,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = args.output_dir or (speaker.comparison if speaker else OUTPUT)
     require_writable(folder / KEPT)
     real = _real(args, speaker)
+    args.language = args.language or _language(speaker)
     texts, n_held_out = _texts(args, real)
     instruments = _instruments(args)  # a recogniser that is missing is told before hours of speech
 
@@ -111,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_summary(summary, title, str(args.reference_audio or voice), spoken, findings)
     print(summary.read_text(encoding="utf-8"))
     report = folder / f"{stamp}_comparison_report.html"
-    _write_report(evaluation, report, title, args.language or "en")
+    _write_report(evaluation, report, title, args.language)
     print(f"Listen: {folder}/{stamp}_*.wav, or open {report} in a browser")
     print(f"Saved {summary} and {stamp}_evaluation.json")
     return EXIT_WORSE if evaluation.failures else 0
@@ -167,7 +170,13 @@ def _texts(args: argparse.Namespace, real: Sequence[Any]) -> tuple[list[str], in
     if args.text or args.text_file:
         texts = [*(args.text or []), *(read_texts(args.text_file) if args.text_file else [])]
         return list(dict.fromkeys(texts)), 0
-    return own_texts(real, args.n_texts, args.language or "en")
+    return own_texts(real, args.n_texts, args.language)
+
+
+def _language(speaker: Speaker | None) -> str:
+    from indextts.side_by_side import spoken_language
+
+    return spoken_language(speaker) if speaker else "en"
 
 
 def _instruments(args: argparse.Namespace) -> Any:
@@ -181,7 +190,7 @@ def _instruments(args: argparse.Namespace) -> Any:
     return choose_instruments(
         transcriber,
         transcriber_name=identity(name),
-        language=args.language or "en",
+        language=args.language,
         second_encoder=args.speaker_encoder,
     )
 

@@ -16,12 +16,15 @@ from indextts.side_by_side import (
     own_texts,
     speak_all,
     speak_by,
+    spoken_language,
     write_summary,
 )
 from indextts.tuned import Tuned
 from indextts.tuned import trained as trained_for
 from ttscommon.errors import UserError
 from ttscommon.evaluation.conditions import Utterance
+from ttscommon.files import write_json
+from ttscommon.workspace import Speaker
 
 QUICK = {"num_beams": 1, "diffusion_steps": 1, "max_mel_tokens": 30}
 
@@ -127,3 +130,10 @@ def test_texts_are_held_out_ones_and_then_ours():
 
 def test_without_a_manifest_nothing_was_held_out(tmp_path):
     assert held_out(tmp_path / "val_manifest.jsonl") == []
+
+
+def test_the_language_is_what_whisper_found_where_nothing_else_is_known(tmp_path):
+    speaker = Speaker("ozzy", tmp_path)
+    assert spoken_language(speaker) == "en"
+    write_json(speaker.transcription_stats, {"language": "zh"})
+    assert spoken_language(speaker) == "zh"
