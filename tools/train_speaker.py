@@ -25,7 +25,7 @@ from indextts.train_config import LoraTrainConfig, setting
 from indextts.tuned import adapters, trained
 from ttscommon.cli import Parser, add_config_flags, add_device, add_training_root, given, run
 from ttscommon.errors import UserError
-from ttscommon.progress import clock
+from ttscommon.sound_progress import clock
 from ttscommon.stages import Chain, Done, Stage
 from ttscommon.workspace import Speaker, speaker_flags
 
@@ -208,7 +208,7 @@ def _voice_stages(
 
 
 def _sounds(args: argparse.Namespace, speaker: Speaker) -> Path:
-    return speaker.audio if "segment" in args.skip else speaker.clips
+    return speaker.clips_folder if "segment" in args.skip else speaker.clips
 
 
 def _recogniser(args: argparse.Namespace) -> list[str]:
