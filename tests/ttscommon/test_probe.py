@@ -51,8 +51,11 @@ def test_padding_is_not_looked_at():
     assert check_offsets(logits, INPUTS, IDS, mask).passed
 
 
-def test_a_clip_too_short_to_compare_says_nothing():
-    assert check_offsets(knows(IDS), INPUTS, IDS, torch.zeros_like(MASK)).passed is None
+@pytest.mark.parametrize("length", [0, 10])
+def test_clips_too_short_to_compare_say_nothing(length):
+    mask = MASK.clone()
+    mask[:, length:] = False
+    assert check_offsets(knows(INPUTS), INPUTS, IDS, mask).passed is None
 
 
 TABLE = torch.randn(V, V)
