@@ -83,6 +83,13 @@ def fit(task: Task, plan: BatchPlan[Any], config: FitConfig, run: RunFolder) -> 
             loop.monitor.close(is_finished=loop.state.finished)
 
 
+def begins_anew(plan: BatchPlan[Any], config: FitConfig, run: RunFolder, n_processes: int) -> bool:
+    """Whether `fit` would start at the first step, not looking at whether it would refuse."""
+    state = load_state(run.state)
+    settings = _settings(config, n_processes)
+    return state is None or (run.overwrite and bool(changes(state, settings, plan.fingerprint)))
+
+
 class _Loop:
     """One process's side of a run."""
 
