@@ -43,7 +43,7 @@ from ttscommon.schedule import Schedule
 from ttscommon.seeds import seed_for
 from ttscommon.step_memory import StepMemory, step_memory
 from ttscommon.task import FitConfig
-from ttscommon.training import fit
+from ttscommon.training import begins_anew, fit
 from ttscommon.transcribe import load_transcriber
 from ttscommon.workspace import SystemFolder
 
@@ -182,16 +182,15 @@ class Training:
         title: str,
         ema_decay: float = 0.0,
     ) -> TrainReport:
-        is_new = load_state(places.state) is None
-        if is_new and places.best.exists() and not self.job.overwrite:
-            what = "a finished voice is here already"
-            raise UserError(what, where=places.best, fix="--overwrite, or another --output-dir")
-        if is_new and self.machine.is_main_process:
+        origin = Origin(self.base, to_dict(self.config), _hashes(self.clips))
+        config = self._fit_config(origin, title, ema_decay)
+        _refuse_finished(places)
+        n_processes = self.machine.num_processes
+        if begins_anew(self.plan, config, places, n_processes) and self.machine.is_main_process:
             _remove(best_audio)
         if self.machine.is_main_process:
             self._probe(stage)
             self._tell(stage, has_average=ema_decay > 0)
-        origin = Origin(self.base, to_dict(self.config), _hashes(self.clips))
         task = make_task(
             stage,
             self.held_out_plan,
@@ -200,7 +199,6 @@ class Training:
             sample_interval=self.config.sample_interval,
             best_audio=best_audio,
         )
-        config = self._fit_config(origin, title, ema_decay)
         report = fit(task, self.plan, config, places)
         heard = best_audio if best_audio.exists() else None
         return TrainReport(places.best, places.final, heard, report.best_step, report.metrics)
@@ -352,6 +350,19 @@ def _warn_of_leaks(clips: Sequence[TrainingClip], held_out: Sequence[TrainingCli
             "loss flatters",
             len(shared),
         )
+
+
+def _refuse_finished(places: RunFolder) -> None:
+    """Refuse to replace a voice that can't be gone on with.
+
+    One with logs and without a last checkpoint is of a run that was killed before it first saved.
+    """
+    was_killed = places.logs.exists() and not places.final.exists()
+    if places.overwrite or was_killed or load_state(places.state) is not None:
+        return
+    if places.best.exists() or places.final.exists():
+        what = "a finished voice is here already"
+        raise UserError(what, where=places.best, fix="--overwrite, or another --output-dir")
 
 
 def _remove(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -11,10 +12,10 @@ from pathlib import Path
 import peft
 import pytest
 import torch
-import torch._dynamo  # the optimizer loads it at its first step; once here, not in each child
 from safetensors.torch import load_file
 
 from indextts import weights
+from indextts.checkpoint import CheckpointFolder
 from indextts.dataset import PairedPlan, read_clips
 from indextts.gpt.model import UnifiedVoice
 from indextts.lora import adapter_effect, attach
@@ -22,7 +23,7 @@ from indextts.tasks import VoiceTask
 from indextts.train import train_lora
 from indextts.train_config import PARTS, FullTrainConfig, LoraTrainConfig
 from tests.indextts.gpt_training import SIZES, moved, prepared, train
-from ttscommon import training
+from ttscommon import checkpoints, training
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
 
@@ -130,6 +131,31 @@ def test_features_of_another_base_are_refused(job):
     assert not job.output.folder.exists()
 
 
+def test_a_data_set_of_one_clip_is_learned_with_a_warning(tmp_path, miniature, caplog):
+    job = prepared(tmp_path, miniature, [(4, 9)])
+    report = train(job, LoraTrainConfig.tiny(max_steps=2))
+    assert report.final.exists()
+    assert "1 clips prompt themselves, their speaker has no other: clip_000" in caplog.text
+
+
+def test_an_empty_manifest_is_refused(job):
+    job.validation[0].write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no clips in the manifest.*val_manifest\.jsonl"):
+        train(job, LoraTrainConfig.tiny())
+    assert not job.output.folder.exists()
+
+
+def test_clips_that_are_all_too_long_are_refused(tmp_path, miniature):
+    most = CheckpointFolder.open(miniature).config.gpt.max_mel_tokens
+    job = prepared(tmp_path, miniature, [(4, most + 1), (3, most + 9)])
+    with pytest.raises(UserError, match=r"2 clips are longer than .* cut the recordings"):
+        train(job, LoraTrainConfig.tiny())
+    job = prepared(tmp_path / "budget", miniature)
+    with pytest.raises(UserError, match=r"takes \d+ tokens, a batch may have 30.*--token-budget"):
+        train(job, LoraTrainConfig.tiny(token_budget=30))
+    assert not job.output.folder.exists()
+
+
 def test_a_changed_manifest_is_refused_on_resume_with_what_differs(job):
     train(job, LoraTrainConfig.tiny())
     lines = job.train[0].read_text(encoding="utf-8").splitlines()
@@ -146,23 +172,34 @@ def test_changed_settings_are_refused_but_reports_may_change(job):
     train(job, LoraTrainConfig.tiny(log_interval=7, gradient_checkpointing=False))
 
 
-def test_a_full_disk_keeps_the_last_resume_point(job, monkeypatch):
-    config = LoraTrainConfig.tiny()
-    saves, save = [], training.save_state
+def test_a_disk_that_fills_up_while_saving_keeps_the_last_resume_point(job, monkeypatch):
+    config = LoraTrainConfig.tiny(save_interval=1)
+    state, write, writes = job.output.run("gpt") / "state", checkpoints.save_file, []
 
-    def full(*args):
-        if saves:
-            raise OSError(28, "No space left on device")
-        saves.append(save(*args))
+    def until_full(tensors, path, *args, **options):
+        writes.append(path)
+        if len(writes) == 4:  # the optimizer's of the second resume point
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(tensors, path, *args, **options)
 
-    monkeypatch.setattr(training, "save_state", full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(checkpoints, "save_file", until_full)
+    with pytest.raises(OSError, match="No space left"):  # one line at the command line
         train(job, config)
-    monkeypatch.setattr(training, "save_state", save)
+    monkeypatch.setattr(checkpoints, "save_file", write)
+    assert [path.name for path in state.parent.iterdir()] == ["state"]
+    assert read_json(state / "state.json")["step"] == 1
     train(job, config)
     other = moved(job, "other")
     train(other, config)
     check_same_bits(job.output.folder, other.output.folder)
+
+
+def test_a_disk_that_is_almost_full_is_told_before_anything_is_written(job, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    with pytest.raises(UserError, match=r"disk almost full: \d+ MB needed, 0 MB free"):
+        train(job, LoraTrainConfig.tiny())
+    assert not list(job.output.folder.rglob("*.safetensors"))
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(job, monkeypatch):
