@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
+from indextts.tuned import adapters, is_adapter
 from ttscommon.cli import Parser, add_overwrite, add_training_root, run
 from ttscommon.errors import UserError
 from ttscommon.workspace import Speaker
@@ -23,7 +24,7 @@ from ttscommon.workspace import Speaker
 def build_parser() -> Parser:
     parser = Parser(__doc__)
     data, model, output = map(parser.add_argument_group, ("data", "model", "output"))
-    data.add_argument("--speaker", metavar="NAME", help="whose best adapter, in training/NAME/lora")
+    data.add_argument("--speaker", metavar="NAME", help="whose adapter, the one that speaks")
     add_training_root(data)
     data.add_argument("--lora-path", type=Path, help="an adapter's folder, instead of --speaker")
     data.add_argument(
@@ -49,9 +50,8 @@ def adapter_folder(args: argparse.Namespace) -> Path:
         return args.lora_path
     if not args.speaker:
         raise UserError("which adapter?", fix="--speaker NAME or --lora-path DIR")
-    home = Speaker(args.speaker, args.training_root).lora
-    known = [home.best_checkpoint, home.final_checkpoint]
-    return next((folder for folder in known if folder.is_dir()), known[0])
+    known = adapters(Speaker(args.speaker, args.training_root))
+    return next((folder for folder in known if is_adapter(folder)), known[1])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
