@@ -6,15 +6,14 @@ Names and defaults of the public pattern trainer where it has them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from indextts.train_config import AdapterConfig, setting
 from ttscommon.errors import UserError
 
-LossKind = Literal["balanced", "decisions", "reference"]
 # They concern the adapter only, so the pattern, which is trained before it, doesn't depend on them.
 OF_ADAPTERS = (
-    *("lora", "joint", "lora_rank", "lora_alpha", "lora_dropout", "lora_gpt", "lora_mlp"),
+    *("joint", "lora_rank", "lora_alpha", "lora_dropout", "lora_gpt", "lora_mlp"),
     *("lora_heads", "lora_include_embeddings", "lora_target_modules", "learning_rate"),
     *("off_share", "off_weight"),
 )
@@ -24,6 +23,8 @@ OF_ADAPTERS = (
 class PatternTrainConfig(AdapterConfig):
     """First the pattern alone; then a LoRA around it, the pattern frozen."""
 
+    LOWEST_RANK: ClassVar[int] = 0
+
     pattern_tokens: int = setting(8, "vectors that hold the manner of speaking")
     pattern_lr: float = setting(1e-3, "peak learning rate of the pattern")
     injection_mode: Literal["add", "prepend", "replace_first"] = setting(
@@ -32,7 +33,6 @@ class PatternTrainConfig(AdapterConfig):
     initialization: Literal["neutral", "reference"] = setting(
         "neutral", "neutral begins as the base; reference is the public trainer's noise"
     )
-    lora: bool = setting(True, "train an adapter, too; --no-lora trains the pattern only")
     joint: bool = setting(False, "train pattern and adapter together, as the public trainer does")
     loss: Literal["balanced", "decisions", "reference"] = setting(
         "balanced",
@@ -54,7 +54,7 @@ class PatternTrainConfig(AdapterConfig):
     batch_size: int = setting(4, "most clips in a batch")
     grad_accumulation: int = setting(4, "batches of one optimizer step")
     learning_rate: float = setting(5e-4, "peak learning rate of the adapter")
-    lora_rank: int = setting(32, "size of the adapters")
+    lora_rank: int = setting(32, "size of the adapters; 0 trains the pattern only")
     lora_alpha: float = setting(64.0, "their strength; the update is scaled by alpha / rank")
     save_interval: int = setting(200, "steps between resume points")
     log_interval: int = setting(20, "steps between lines of progress")
@@ -73,7 +73,7 @@ class PatternTrainConfig(AdapterConfig):
         for name in ("off_share", "other_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
-        if self.joint and not self.lora:
+        if self.joint and not self.has_adapter:
             raise UserError(
                 "--joint trains an adapter together with the pattern, --no-lora trains none",
                 fix="leave out one of them",
@@ -82,6 +82,10 @@ class PatternTrainConfig(AdapterConfig):
             raise UserError(
                 "lora_conditioning would change who speaks together with how", fix="leave it out"
             )
+
+    @property
+    def has_adapter(self) -> bool:
+        return self.lora_rank > 0
 
     @classmethod
     def tiny(cls, **changes: Any) -> PatternTrainConfig:

@@ -65,14 +65,14 @@ def train_patterns(job: PatternJob, config: PatternTrainConfig) -> TrainReport:
             settings is in the way
     """
     output = job.output
-    _require_room(job, JOINT_STAGE if config.joint else ADAPTER_STAGE, config)
+    _require_room(job, config)
     training = PatternTraining(job, config)
     if config.joint:
         training.adapt()
         return training.stage(JOINT_STAGE, training.fresh(), output, output.best_audio)
     home = SystemFolder(output.run(PATTERN_STAGE))
     alone = training.stage(PATTERN_STAGE, training.fresh(), home, home.best_audio)
-    if not config.lora:
+    if not config.has_adapter:
         return training.publish(alone)
     pattern = PatternEmbedding.load(alone.best / PATTERN_FILE, training.device)
     training.adapt()
@@ -220,14 +220,16 @@ class PatternTraining(Training):
         super()._tell(stage, has_average=has_average)
 
 
-def _require_room(job: PatternJob, last: str, config: PatternTrainConfig) -> None:
+def _require_room(job: PatternJob, config: PatternTrainConfig) -> None:
     """Refuse now what would be refused after the hours of the first stage."""
-    best = job.output.best_checkpoint
-    if job.overwrite or not best.exists():
+    output, last = job.output, ADAPTER_STAGE if config.has_adapter else PATTERN_STAGE
+    last = JOINT_STAGE if config.joint else last
+    best, final = output.best_checkpoint, output.final_checkpoint
+    was_killed = (output.logs / last).exists() and not final.exists()
+    if job.overwrite or was_killed or not (best.exists() or final.exists()):
         return
-    is_ours = load_state(job.output.run(last if config.lora else PATTERN_STAGE) / "state")
     has_adapter = (best / ADAPTER_FOLDER).exists()
-    if is_ours is None or has_adapter != config.lora:
+    if load_state(output.run(last) / "state") is None or has_adapter != config.has_adapter:
         what = "a finished voice is here already"
         raise UserError(what, where=best, fix="--overwrite, or another --output-dir")
 

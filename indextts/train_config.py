@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ttscommon.config import nearest
 from ttscommon.errors import UserError
@@ -109,6 +109,8 @@ class GptTrainConfig:
 class AdapterConfig(GptTrainConfig):
     """Which layers of the language model are adapted, and how much."""
 
+    LOWEST_RANK: ClassVar[int] = 1
+
     lora_rank: int = setting(16, "size of the adapters")
     lora_alpha: float = setting(32.0, "their strength; the update is scaled by alpha / rank")
     lora_dropout: float = setting(0.05, "of what goes into them, while training")
@@ -125,8 +127,9 @@ class AdapterConfig(GptTrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.lora_rank < 1:
-            raise UserError(f"lora_rank must be 1 or more, got {self.lora_rank}")
+        if self.lora_rank < self.LOWEST_RANK:
+            lowest = self.LOWEST_RANK
+            raise UserError(f"lora_rank must be {lowest} or more, got {self.lora_rank}")
         if not 0 <= self.lora_dropout < 1:
             raise UserError(f"lora_dropout must be from 0 to below 1, got {self.lora_dropout}")
         if not self.targets:

@@ -55,7 +55,7 @@ def add_training(group: Any, cls: type[GptTrainConfig]) -> None:
     add_config_flags(group, cls, [*LENGTH, *BATCHES, *RATES, *LOSSES, *PROMPTS, "seed"])
 
 
-def add_output(group: Any, default: str) -> None:
+def add_output(group: Any, default: str, cls: type[GptTrainConfig] = LoraTrainConfig) -> None:
     group.add_argument("--output-dir", type=Path, help=f"where to save (default: {default})")
     group.add_argument(
         "--resume",
@@ -66,7 +66,7 @@ def add_output(group: Any, default: str) -> None:
         help="go on with a stopped run of this command, if there is one",
     )
     add_overwrite(group)
-    add_config_flags(group, LoraTrainConfig, [*REPORTS, *SAMPLES])
+    add_config_flags(group, cls, [*REPORTS, *SAMPLES])
 
 
 def add_machine(group: Any, cls: type[GptTrainConfig]) -> None:
@@ -87,7 +87,7 @@ def chosen(args: Any, cls: type[C]) -> C:
     Raises:
         UserError: for an unknown setting or a wrong value
     """
-    path = None if _is_of_checkpoint(args.config) else args.config
+    path = None if is_of_checkpoint(args.config) else args.config
     file = read_mapping(path) if path else {}
     flags = {name: value for name, value in given(args, cls).items() if value is not None}
     preset: GptTrainConfig = cls()
@@ -123,7 +123,7 @@ def job(args: Any, kind: str, argv: Sequence[str] | None, *, default_output: str
             raise UserError("no prepared clips here", where=path, fix=fix)
     words = [w for w in (sys.argv[1:] if argv is None else argv) if w != "--overwrite"]
     home = getattr(speakers[0], kind) if speakers else SystemFolder(Path(default_output))
-    is_ours = _is_of_checkpoint(args.config)
+    is_ours = is_of_checkpoint(args.config)
     return Job(
         train=train,
         validation=validation,
@@ -154,6 +154,6 @@ def tell(args: Any, work: Job, report: TrainReport) -> str:
     return "\n".join(lines)
 
 
-def _is_of_checkpoint(path: Path | None) -> bool:
+def is_of_checkpoint(path: Path | None) -> bool:
     """Whether it is a checkpoint folder's config.yaml, as the original's trainers take it."""
     return path is not None and "gpt" in read_mapping(path)

@@ -130,16 +130,16 @@ def test_both_learn_together_in_every_mode(mode, job, monkeypatch):
 
 @pytest.mark.parametrize("loss", ["decisions", "reference"])
 def test_the_pattern_alone_is_published_whatever_it_learns_by(loss, job):
-    report = train(job, lora=False, loss=loss, initialization="reference")
+    report = train(job, lora_rank=0, loss=loss, initialization="reference")
     assert report.best == job.output.best_checkpoint
     assert not (report.best / "lora").exists()
     assert PatternEmbedding.load(report.best / PATTERN_FILE).origin.base
-    train(job, lora=False, loss=loss, initialization="reference")  # finished: nothing is done
+    train(job, lora_rank=0, loss=loss, initialization="reference")  # finished: nothing is done
 
 
 def test_training_starts_from_the_base_and_leaves_it_alone(job, caplog):
     caplog.set_level("INFO")
-    train(job, lora=False)
+    train(job, lora_rank=0)
     assert "before training the pattern moves the first code's logits by 0" in caplog.text
     assert "causality: passed" in caplog.text
     assert "no pauses" not in caplog.text
@@ -180,6 +180,7 @@ def test_clips_read_without_the_pattern_pull_the_adapter_to_the_base(job):
 
 def test_a_pattern_that_is_off_is_the_base(job):
     stage, batch = stage_of(job), batch_of(job)
+    assert batch.speaker is not None
     with read_as(stage, "off"):
         assert torch.equal(stage.voiced(batch).speaker, batch.speaker)
     with read_as(stage, "shuffled"):
@@ -212,7 +213,7 @@ def test_a_batch_tells_where_pauses_and_events_are(job):
 
 def test_training_lowers_what_it_should(job):
     """Six clips can be learned by heart; what is better then is owed to the pattern."""
-    report = train(job, lora=False, max_steps=60, pattern_lr=0.03, pattern_tokens=6,
+    report = train(job, lora_rank=0, max_steps=60, pattern_lr=0.03, pattern_tokens=6,
                    val_interval=60, batch_size=6)  # fmt: skip
     metrics = report.metrics
     for name in ("pause", "missing"):
@@ -254,12 +255,12 @@ def test_changed_settings_are_refused_but_those_of_the_adapter_leave_the_pattern
 
 
 def test_changed_features_are_refused_on_resume(job):
-    train(job, lora=False)
+    train(job, lora_rank=0)
     path = next((job.train[0].parent / "features").glob("clip_000_pattern.json"))
     told = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**told, "pauses": [[4, 8]]}), encoding="utf-8")
     with pytest.raises(UserError, match="the data set"):
-        train(job, lora=False)
+        train(job, lora_rank=0)
 
 
 def test_a_finished_voice_is_not_replaced_unasked(job):
@@ -270,17 +271,17 @@ def test_a_finished_voice_is_not_replaced_unasked(job):
 
 
 def test_an_adapter_is_not_lost_to_a_pattern_alone(job):
-    report = train(job, lora=False)
+    report = train(job, lora_rank=0)
     (report.best / "lora").mkdir()
     with pytest.raises(UserError, match="finished voice is here"):
-        train(job, lora=False)
+        train(job, lora_rank=0)
 
 
 def test_a_speaker_without_pauses_is_told_of_and_trained(tmp_path, miniature, caplog):
     job = prepared(tmp_path, miniature, pauses=[])
     path = job.train[0].parent / "pattern_info.json"
     path.write_text(json.dumps({"silence_codes": []}), encoding="utf-8")
-    report = train(job, lora=False)
+    report = train(job, lora_rank=0)
     assert "no pauses in 6 clips" in caplog.text
     assert "no code is silence" in caplog.text
     assert "pause" not in report.metrics
@@ -327,7 +328,7 @@ def test_features_of_other_codes_are_refused(job):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"joint": True, "lora": False}, "--no-lora trains none"),
+        ({"joint": True, "lora_rank": 0}, "--no-lora trains none"),
         ({"pattern_tokens": 0}, "pattern_tokens must be 1 or more"),
         ({"pattern_lr": float("nan")}, "pattern_lr must be above 0"),
         ({"pause_weight": float("nan")}, "pause_weight must be 0 or more"),

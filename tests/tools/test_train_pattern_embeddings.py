@@ -1,0 +1,106 @@
+"""The trainer of patterns as it is typed."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from indextts import weights
+from indextts.checkpoint import CheckpointFolder
+from indextts.pattern_config import PatternTrainConfig
+from indextts.pattern_embeddings import PatternEmbedding
+from indextts.train_flags import chosen
+from tests.indextts.pattern_training import prepared, write_others
+from tools.train_pattern_embeddings import build_parser, main
+from ttscommon.errors import UserError
+from ttscommon.workspace import Speaker
+
+# The table of the guide.
+GUIDE = {
+    "pattern_tokens": 8, "pattern_lr": 1e-3, "injection_mode": "add", "epochs": 40,
+    "batch_size": 4, "lora_rank": 32, "pause_weight": 2.0,
+}  # fmt: skip
+# And what the public trainer has besides.
+PUBLIC = {
+    "lora_alpha": 64.0, "lora_dropout": 0.05, "grad_accumulation": 4, "learning_rate": 5e-4,
+    "grad_clip": 1.0, "rate_weight": 0.5, "log_interval": 20, "save_interval": 200, "seed": 42,
+}  # fmt: skip
+QUICK = [
+    *("--max-steps", "3", "--batch-size", "2", "--grad-accumulation", "1", "--pattern-tokens", "2"),
+    *("--device", "cpu", "--lora-rank", "2", "--lora-alpha", "4"),
+]
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory):
+    from indextts.miniature import write_miniature
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "miniature"
+    write_miniature(folder)
+    return folder
+
+
+@pytest.fixture
+def words(tmp_path, miniature):
+    """What is typed for a speaker who is prepared, with another to prompt with."""
+    job = prepared(tmp_path, miniature)
+    speaker, other = Speaker("ozzy", tmp_path), Speaker("anna", tmp_path)
+    shutil.copytree(job.train[0].parent, speaker.processed_v3)
+    config = CheckpointFolder.open(miniature).config.gpt
+    base = weights.fingerprint(weights.load_gpt(miniature / "gpt.pth", config))
+    write_others(other.processed, config, base)
+    who = ["--speaker", "ozzy", "--training-root", str(tmp_path)]
+    return [*who, "--prompt-speakers", "anna", "--model-dir", str(miniature), *QUICK]
+
+
+def test_defaults_are_the_guides():
+    config = chosen(build_parser().parse(["--speaker", "ozzy"]), PatternTrainConfig)
+    expected = {**GUIDE, **PUBLIC}
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert config.has_adapter
+    assert not chosen(build_parser().parse(["--no-lora"]), PatternTrainConfig).has_adapter
+
+
+def test_a_speakers_pattern_is_trained_and_told_of(words, tmp_path, capsys):
+    main(words)
+    said = capsys.readouterr().out
+    folder = Speaker("ozzy", tmp_path).pattern_training
+    assert f"Best pattern: {folder.best_checkpoint}" in said
+    assert [line.split("  ")[1].strip() for line in said.splitlines()[1:4]] == [
+        *("with the pattern", "without it", "shuffled"),
+    ]
+    pattern = PatternEmbedding.load(folder.best_checkpoint / "pattern_embedding.pt")
+    assert pattern.num_pattern_tokens == 2
+    assert (folder.best_checkpoint / "lora" / "adapter_config.json").is_file()
+    assert (folder.final_checkpoint / "pattern_embedding.pt").is_file()
+    assert (folder.logs / "pattern" / "report.html").is_file()
+
+
+def test_who_was_never_prepared_is_told_how(tmp_path):
+    who = ["--speaker", "ozzy", "--training-root", str(tmp_path)]
+    with pytest.raises(UserError, match=r"prepare_pattern_dataset_v3\.py --speaker ozzy"):
+        main(who)
+    with pytest.raises(UserError, match="nothing to train on"):
+        main([])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_others_who_were_never_prepared_are_told_of(words):
+    with pytest.raises(UserError, match="'ben' has no prepared clips"):
+        main([*words, "--prompt-speakers", "ben"])
+
+
+def test_a_2_5_checkpoint_is_refused(words, miniature, tmp_path):
+    import torch
+
+    copy = tmp_path / "later"
+    shutil.copytree(miniature, copy)
+    held = torch.load(copy / "gpt.pth", weights_only=True)
+    names = [name for name in held["model"] if name.startswith("conditioning_encoder.")]
+    for name in names:
+        del held["model"][name]
+    held["model"]["spk_emb_proj.weight"] = torch.zeros(1, 1)
+    torch.save(held, copy / "gpt.pth")
+    with pytest.raises(UserError, match=r"2\.5"):
+        main([*words, "--model-dir", str(copy)])
