@@ -24,6 +24,10 @@ from lewm.generation import Request
 from lewm.inference_engine import Engine, Speech
 from ttscommon import audio
 from ttscommon.errors import UserError
+from ttscommon.evaluation import KEPT, pages
+from ttscommon.evaluation.conditions import find_utterances
+from ttscommon.evaluation.evaluate import Evaluation, evaluate
+from ttscommon.evaluation.measuring import choose_instruments
 from ttscommon.files import atomic
 from ttscommon.manifest import Clip, read_manifest
 from ttscommon.mel import log_mel
@@ -36,6 +40,8 @@ from ttscommon.workspace import Speaker
 PREPARE = PreprocessConfig(max_seconds=15.0, transcribe="never", workers=1)
 NEW_SENTENCE = "Please call our glorious weasels before you leave the house."
 N_MEASURED = 4  # training clips that are measured; held-out ones all are
+# Folders below outputs/: what is compared, and with what.
+BASE, OTHERS, REAL = "copy", ("teacher_forced", "from_text"), "recording"
 N_SHOWN = 2  # training clips that can be heard; of the held-out ones one
 
 LEAD = """
@@ -127,9 +133,11 @@ def speak(speaker: Speaker, config: TrainConfig) -> Outcome:
         versions = [_versions(engine, store, item) for item in items]
         table += _measures(kind, versions, [_mel_of(store, item) for item in items])
         n_shown = N_SHOWN if kind == "training text" else 1
-        for item, said in list(zip(items, versions, strict=True))[:: max(1, len(items) // n_shown)]:
-            heading = f"{kind} {1 + sum(head.startswith(kind) for head, _ in shown)}"
-            shown.append((heading, _write(speaker, heading, clips[store.ids[item]], said, engine)))
+        for number, (item, said) in enumerate(zip(items, versions, strict=True)):
+            heading = f"{kind} {number + 1}"
+            heard = _write(speaker, heading, clips[store.ids[item]], said, engine)
+            if number % max(1, len(items) // n_shown) == 0:
+                shown.append((heading, heard))
     new = engine.synthesize([Request(text=NEW_SENTENCE)])[0]
     shown.append(("new sentence", [_save(speaker, "new sentence", "From text", NEW_SENTENCE, new)]))
     n_training, n_held_out = map(len, measured.values())
@@ -169,6 +177,26 @@ def write_report(speaker: Speaker, config: TrainConfig, outcome: Outcome, comman
     report.section("Next")
     report.code(commands)
     report.write(speaker.report)
+
+
+def evaluate_outputs(speaker: Speaker) -> tuple[Evaluation, Path]:
+    """Measure what `speak` wrote, as `tools/evaluate.py` does without a recogniser.
+
+    Returns:
+        what was found, and the page at `training/<speaker>/evaluation/evaluation.html`
+    """
+    found = evaluate(
+        {name: find_utterances(speaker.outputs / name) for name in (BASE, *OTHERS, REAL)},
+        choose_instruments(None),
+        base=BASE,
+        real=REAL,
+        cache=speaker.evaluation / KEPT,
+    )
+    path = speaker.evaluation / "evaluation.json"
+    found.write(path)
+    page = path.with_suffix(".html")
+    pages.write_report(found, page, title=f"{pages.TITLE} {speaker.name}")
+    return found, page
 
 
 def _versions(engine: Engine, store: FeatureStore, item: int) -> dict[str, Speech]:

@@ -27,8 +27,8 @@ python tools/lewm_preprocess.py --speaker NAME
 python tools/lewm_train.py --speaker NAME --preset small
 python tools/lewm_infer.py --speaker NAME --text "Hello, how are you today?"
 
-# how far the speech from text is from the copies, with intervals: voice, quality, pauses, faults
-python tools/evaluate.py {speaker} --base copy --whisper-model none
+# the same comparison with words: does a recogniser understand what was said?
+python tools/evaluate.py {speaker} --base copy --whisper-model tiny.en --overwrite
 
 # or let the demo's voice say something
 python tools/lewm_infer.py {speaker} --text "Press one to leave a message."
@@ -61,34 +61,41 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse(argv)
     speaker, config = Speaker(args.speaker, args.training_root), configs(args)
     began = time.monotonic()
-    print(f"1/4  recordings   {args.input} -> {speaker.dataset}", flush=True)
+    print(f"1/5  recordings   {args.input} -> {speaker.dataset}", flush=True)
     import torch  # loads here, so --help stays instant
 
     from lewm import demo
     from lewm.preprocess import prepare
     from lewm.train import train
+    from ttscommon.evaluation import pages
 
     if args.threads:  # on a busy machine two threads were ten times slower than one
         torch.set_num_threads(args.threads)
     demo.bring_recordings(args.input, speaker)
     prepared = prepare(speaker, demo.PREPARE)
     print(
-        f"2/4  features     {prepared.n_clips} clips, {prepared.seconds:.0f} s -> {prepared.folder}"
+        f"2/5  features     {prepared.n_clips} clips, {prepared.seconds:.0f} s -> {prepared.folder}"
     )
     n_steps = config.autoencoder_steps, config.predictor_steps
     print(
-        f"3/4  training     {n_steps[0]} + {n_steps[1]} steps -> {speaker.lewm.folder}", flush=True
+        f"3/5  training     {n_steps[0]} + {n_steps[1]} steps -> {speaker.lewm.folder}", flush=True
     )
     train([speaker.lewm.processed], speaker.lewm, ModelConfig.tiny(), config,
           overwrite=True, resume_command="make demo")  # fmt: skip
-    print(f"4/4  speech       {speaker.outputs}", flush=True)
+    print(f"4/5  speech       {speaker.outputs}", flush=True)
     next_steps = NEXT_STEPS.format(speaker=shlex.join(speaker_flags([speaker])))
     outcome = demo.speak(speaker, config)
     demo.write_report(speaker, config, outcome, next_steps)
+    print(f"5/5  evaluation   {speaker.evaluation}", flush=True)
+    evaluation, page = demo.evaluate_outputs(speaker)
 
     _tell(outcome.table)
+    print()
+    for finding in pages.findings(evaluation):
+        print(finding.text)
     print(f"\nDone in {time.monotonic() - began:.0f} s. Listen: {speaker.outputs}/*/*.wav")
     print(f"Open in a browser: {speaker.report}")
+    print(f"How far it is from the recordings, with intervals: {page}")
     print("So few recordings give the speaker's timbre but not yet a reader; the page says more.")
     print(f"\n{next_steps}")
 

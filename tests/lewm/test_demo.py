@@ -11,10 +11,11 @@ from tools.lewm_demo import main
 from ttscommon import audio
 from ttscommon.errors import UserError
 from ttscommon.evaluation.conditions import find_utterances, pair
+from ttscommon.evaluation.evaluate import read_evaluation
 from ttscommon.workspace import Speaker
 
 SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "sample_speaker"
-HEADINGS = ("training_text_1", "training_text_2", "held_out_text_1")
+HEADINGS = (*(f"training_text_{n}" for n in (1, 2, 3, 4)), "held_out_text_1")
 VERSIONS = ("recording", "copy", "teacher_forced", "from_text")
 
 
@@ -57,16 +58,25 @@ def test_every_version_of_every_text_can_be_heard(speaker):
 
 def test_its_versions_can_be_compared_as_conditions(speaker):
     copies, said = (find_utterances(speaker.outputs / name) for name in ("copy", "from_text"))
-    assert [len(pair(copies, said)), len(copies), len(said)] == [3, 3, 4]
+    assert [len(pair(copies, said)), len(copies), len(said)] == [5, 5, 6]
     assert all(one.text for one in said)
 
 
 def test_the_page_plays_what_lies_in_outputs_and_says_what_to_do_next(speaker):
     page = speaker.report.read_text(encoding="utf-8")
-    assert page.count("<audio ") == len(list(speaker.outputs.rglob("*.wav")))
+    assert page.count("<audio ") == 3 * len(VERSIONS) + 1  # two training texts, one held out
     assert "What a voice learns from 5 recordings" in page
     assert "Teacher-forced, held-out text" in page
     assert "python tools/lewm_train.py --speaker NAME" in page
+
+
+def test_it_ends_with_an_evaluation_of_its_versions_and_its_page(speaker):
+    evaluation = read_evaluation(speaker.evaluation / "evaluation.json")
+    assert (evaluation.base, evaluation.real) == ("copy", "recording")
+    assert set(evaluation.differences) == {"teacher_forced", "from_text", "recording"}
+    page = (speaker.evaluation / "evaluation.html").read_text(encoding="utf-8")
+    assert "Did it help? demo" in page
+    assert page.count("<audio") == 5 * len(VERSIONS)
 
 
 def test_started_again_after_a_kill_it_trains_only_what_is_missing(source, speaker):
@@ -77,7 +87,7 @@ def test_started_again_after_a_kill_it_trains_only_what_is_missing(source, speak
     run_demo(source, speaker.root)
     assert finished.stat().st_mtime_ns == before
     assert (speaker.lewm.best_checkpoint / "model.safetensors").is_file()
-    assert len(list(speaker.outputs.rglob("*.wav"))) == 13
+    assert len(list(speaker.outputs.rglob("*.wav"))) == 21
 
 
 def test_recordings_are_brought_once_and_a_cut_copy_again(source, tmp_path):
