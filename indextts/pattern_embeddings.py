@@ -128,7 +128,7 @@ class PatternEmbedding(nn.Module):
         Raises:
             UserError: for another mode than its own, or a scale that is no number
         """
-        self._require_mode(injection_mode)
+        self.require_mode(injection_mode)
         return self._among(conditioning, self(len(conditioning)), scale)
 
     def shuffled(self, conditioning: Tensor, seed: int = 0) -> Tensor:
@@ -207,12 +207,25 @@ class PatternEmbedding(nn.Module):
         pattern.load_state_dict(state)
         pattern.origin = _origin(about, where)
         if injection_mode is not None:
-            pattern._require_mode(injection_mode, where)
+            pattern.require_mode(injection_mode, where)
         return pattern.to(device).eval().requires_grad_(False)
 
+    def require_mode(self, mode: str | None, where: Path | None = None) -> None:
+        """Refuse another way of going in than it was trained with; None is any.
+
+        Raises:
+            UserError: naming both
+        """
+        if mode is not None and mode != self.injection_mode:
+            raise UserError(
+                f"this pattern was trained with injection mode '{self.injection_mode}', not "
+                f"'{mode}'",
+                where=where,
+                fix=f"--injection-mode {self.injection_mode}, or leave it out",
+            )
+
     def _among(self, speaker: Tensor, tokens: Tensor, scale: float) -> Tensor:
-        if not math.isfinite(scale):
-            raise UserError(f"pattern_scale is {scale}", fix="--pattern-scale 1.0")
+        require_scale(scale)
         if speaker.shape[-1] != self.model_dim:
             raise UserError(
                 f"a pattern {self.model_dim} wide, this model is {speaker.shape[-1]} wide",
@@ -230,15 +243,6 @@ class PatternEmbedding(nn.Module):
             gate = self.pattern_gate[:k]
         gate = (scale * gate).to(speaker.dtype)[:, None]  # (k, 1)
         return torch.cat([torch.lerp(first, tokens, gate), rest], dim=1)
-
-    def _require_mode(self, mode: str | None, where: Path | None = None) -> None:
-        if mode is not None and mode != self.injection_mode:
-            raise UserError(
-                f"this pattern was trained with injection mode '{self.injection_mode}', not "
-                f"'{mode}'",
-                where=where,
-                fix=f"--injection-mode {self.injection_mode}, or leave it out",
-            )
 
 
 def require_fit(pattern: PatternEmbedding, gpt: UnifiedVoice, where: Path | None = None) -> None:
@@ -262,6 +266,16 @@ def require_fit(pattern: PatternEmbedding, gpt: UnifiedVoice, where: Path | None
             where=where,
             fix="load the GPT it was trained on, or train it again",
         )
+
+
+def require_scale(scale: float) -> None:
+    """Refuse a strength that is no number.
+
+    Raises:
+        UserError: naming it
+    """
+    if not math.isfinite(scale):
+        raise UserError(f"pattern_scale is {scale}", fix="--pattern-scale 1.0")
 
 
 @torch.no_grad()

@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         overwrite=args.overwrite,
         resume_command=shlex.join(["python", "tools/train_pattern_embeddings.py", *words]),
     )
-    _tell(work, train_patterns(work, config))
+    _tell(work, train_patterns(work, config), speaker)
 
 
 def _manifests(
@@ -127,8 +127,8 @@ def _manifests(
     return train, validation, others
 
 
-def _tell(work: PatternJob, report: TrainReport) -> None:
-    """Where the pattern is and what it does to held-out clips."""
+def _tell(work: PatternJob, report: TrainReport, speaker: Speaker | None) -> None:
+    """Where the pattern is, what it does to held-out clips, and what to do next."""
     print(f"Best pattern: {report.best} (step {report.best_step})")
     rows = ("with the pattern", ""), ("without it", "off/"), ("shuffled", "shuffled/")
     names = [name for name in report.metrics if "/" not in name and name != "norm_ratio"]
@@ -137,6 +137,11 @@ def _tell(work: PatternJob, report: TrainReport) -> None:
         print(f"  {title:17} {'  '.join(numbers)}")
     if report.best_audio is not None:
         print(f"Best by ear: {report.best_audio}")
+    whose = ["--pattern-embedding", f"{report.best}/pattern_embedding.pt", "-r", "VOICE.wav"]
+    if speaker is not None and work.output == speaker.pattern_training:
+        whose = speaker_flags([speaker])
+    say = [*whose, "--text", "Life finds a way, you know?"]
+    print(f"Next: {shlex.join(['python', 'tools/infer_with_patterns.py', *say])}")
     print(f"Curves: tensorboard --logdir {work.output.logs}")
 
 

@@ -70,6 +70,8 @@ def test_a_speakers_pattern_is_trained_and_told_of(words, tmp_path, capsys):
     assert [line.split("  ")[1].strip() for line in said.splitlines()[1:4]] == [
         *("with the pattern", "without it", "shuffled"),
     ]
+    who = f"--speaker ozzy --training-root {tmp_path}"
+    assert f"Next: python tools/infer_with_patterns.py {who}" in said
     pattern = PatternEmbedding.load(folder.best_checkpoint / "pattern_embedding.pt")
     assert pattern.num_pattern_tokens == 2
     assert (folder.best_checkpoint / "lora" / "adapter_config.json").is_file()
