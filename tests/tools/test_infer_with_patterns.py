@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from indextts.infer_v2 import IndexTTS2
-from indextts.pattern_embeddings import PatternEmbedding, PatternOrigin
+from indextts.pattern_embeddings import InjectionMode, PatternEmbedding, PatternOrigin
 from tests.indextts.speakers import write_adapter, write_recording
 from tools import infer, infer_with_patterns
 from tools.infer_with_patterns import main, pattern_aware_inference
@@ -35,10 +36,12 @@ def tts(miniature):
     return IndexTTS2(model_dir=miniature, device="cpu")
 
 
-def made(tts, mode="add", strength=3.0, **origin) -> PatternEmbedding:
+def made(
+    tts, mode: InjectionMode = "add", strength: float = 3.0, **origin: Any
+) -> PatternEmbedding:
     torch.manual_seed(0)
     width = tts.synthesizer.models.gpt.config.model_dim
-    about = {"base": tts.language_model.fingerprint, "rates": RATES, **origin}
+    about: dict[str, Any] = {"base": tts.language_model.fingerprint, "rates": RATES, **origin}
     pattern = PatternEmbedding(
         width, 2, injection_mode=mode, initialization="reference", origin=PatternOrigin(**about)
     )
@@ -90,7 +93,7 @@ def test_other_modes_speak_too(tts, mode, tmp_path):
 
 def test_a_stream_is_in_the_same_manner_though_it_is_listened_to_later(tts, tmp_path):
     recording = write_recording(tmp_path / "me.wav")
-    options = {**QUICK, "interval_silence": 0}
+    options: dict[str, Any] = {**QUICK, "interval_silence": 0}
     stream = pattern_aware_inference(
         tts, made(tts), "The cat sat.", None, recording, stream_return=True, **options
     )
