@@ -11,12 +11,14 @@ import numpy as np
 
 from ttscommon.audio import load
 from ttscommon.evaluation.conditions import Utterance, partners
+from ttscommon.evaluation.disfluency import count_repetitions, find_fillers
 from ttscommon.evaluation.manner import Manner
 from ttscommon.evaluation.measuring import RATE, Measured, faults
 from ttscommon.evaluation.pauses import LONG_PAUSE, TOO_LONG_PAUSE, Timing, find_pauses
 from ttscommon.evaluation.placement import agreement, find_places
+from ttscommon.evaluation.verdicts import LONGEST, SHORTEST
 from ttscommon.evaluation.voices import mean_voice, similarity
-from ttscommon.evaluation.wording import count_fillers, count_syllables, plain_words
+from ttscommon.evaluation.wording import count_syllables, separate_words
 from ttscommon.metrics import character_errors, mel_cepstral_distance, word_errors
 from ttscommon.segment import Span
 from ttscommon.transcribe import Word
@@ -79,12 +81,15 @@ class Context:
         spans = tuple(Span(start, end) for start, end in measured.speech)
         pauses = tuple(find_pauses(spans))
         text, heard = utterance.text or measured.heard or "", _words(measured)
+        verbatim = _verbatim(text, measured)
+        fillers = find_fillers(verbatim, self.language)
         timing = Timing(
             speech=spans,
             pauses=pauses,
-            n_words=len(plain_words(text).split()),
-            n_fillers=count_fillers(_verbatim(text, measured), self.language),
+            n_words=len(separate_words(text)),
+            n_fillers=len(fillers),
             n_syllables=count_syllables(text, self.language),
+            n_repetitions=count_repetitions(verbatim, self.language),
         )
         paces = []
         for word in heard:
@@ -97,6 +102,7 @@ class Context:
             places=find_places(text, heard, pauses, self.language),
             paces=paces,
             voiced_npvi=measured.prosody.get("voiced_npvi"),
+            fillers=fillers,
         )
 
     def recording_of(self, utterance: Utterance) -> Utterance | None:
@@ -122,7 +128,9 @@ def compare(condition: str, utterance: Utterance, context: Context) -> Result:
     recording, expected = context.recording_of(utterance), None
     if recording and spans and (reference := context.measured[recording.path].speech):
         expected = reference[-1][1] - reference[0][0]
-        parts["duration_ratio"] = (spans[-1].end - spans[0].start, expected)
+        seconds = spans[-1].end - spans[0].start
+        parts["duration_ratio"] = (seconds, expected)
+        parts["right_length"] = (float(SHORTEST <= seconds / expected <= LONGEST), 1.0)
         parts["pause_placement_f1"] = agreement(manner.places, context.manner(recording).places)
         with suppress(ValueError):  # a click that passed for speech
             ours, theirs = (load(one.path, RATE) for one in (utterance, recording))
@@ -174,6 +182,9 @@ def _timing_parts(timing: Timing) -> dict[str, tuple[float, float]]:
         found[f"pauses_per_minute_{milliseconds}ms"] = (n, minutes)
     if timing.n_words:
         found["fillers_per_minute"] = (timing.n_fillers, minutes)
+        found["repetitions_per_minute"] = (timing.n_repetitions, minutes)
+        found["pauses_per_100_words"] = (len(pauses), timing.n_words / 100)
+        found["fillers_per_100_words"] = (timing.n_fillers, timing.n_words / 100)
         found["syllables_per_second"] = (timing.n_syllables, timing.speech_seconds)
     return found
 

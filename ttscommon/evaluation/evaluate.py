@@ -2,7 +2,8 @@
 
 Conditions are folders of utterances ("base", "tuned", "real"), compared text by text and seed by
 seed. A guard rail is a metric in which the tuned voice must not be significantly worse: its 95 %
-interval of paired differences lies on the bad side of zero and the loss exceeds a tolerance.
+interval of paired differences lies on the bad side of zero, also by Holm's correction for asking
+about several, and the loss exceeds a tolerance.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from ttscommon.evaluation.comparison import Context, Result, compare
 from ttscommon.evaluation.conditions import Utterance, pair
 from ttscommon.evaluation.likeness import Likeness, likeness
 from ttscommon.evaluation.measuring import Instruments, measure_all
-from ttscommon.evaluation.scores import Score, paired_ratio_difference, ratio_score, share_score
+from ttscommon.evaluation.scores import (
+    CONFIDENCE,
+    Score,
+    holm,
+    paired_ratio_difference,
+    ratio_score,
+    share_score,
+)
 from ttscommon.files import atomic, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -44,7 +52,9 @@ BETTER: dict[str, Direction] = {
     "faults": "lower",
     "too_long_pauses_per_minute": "lower",
     "pause_placement_f1": "higher",
+    "right_length": "higher",
 }
+SHARES = ("faults", "right_length")  # of clips
 # Guard rails, and how much worse is still no loss: a point of WER, a hundredth of a cosine.
 TOLERANCES = {
     "fluent_wer": 0.01,
@@ -62,12 +72,14 @@ class GuardRail:
 
     Attributes:
         status: "failed" is significantly worse; "not shown" has too few texts to tell
+        p: of the difference, by Holm's correction over the guard rails of this condition
     """
 
     condition: str
     metric: str
     status: Literal["passed", "failed", "not shown"]
     tolerance: float
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -224,7 +236,7 @@ def evaluate(
         real=real,
         scores={name: _scores(found) for name, found in results.items()},
         differences={name: found for name, (found, _) in differences.items()},
-        guard_rails=[rail for name in judged for rail in _guard_rails(name, *differences[name])],
+        guard_rails=[rail for name in judged for rail in judge_rails(name, *differences[name])],
         results=[one for found in results.values() for one in found],
         absent=absent,
         skipped=[(str(path), why) for path, why in skipped],
@@ -250,7 +262,7 @@ def _scores(results: Sequence[Result]) -> dict[str, Score]:
         if sum(ofs) > 0:
             groups = [one.group for one in having]
             scores[metric] = ratio_score(tops, ofs, groups=groups)
-            if metric == "faults":  # mostly none, of which a bootstrap would be certain
+            if metric in SHARES:  # mostly all or none, of which a bootstrap would be certain
                 scores[metric] = share_score([top > 0 for top in tops])
     return scores
 
@@ -273,20 +285,24 @@ def _differences(
     return found, n_texts
 
 
-def _guard_rails(
+def judge_rails(
     condition: str, changes: Mapping[str, Score], n_texts: Mapping[str, int]
 ) -> list[GuardRail]:
+    """Whether a condition kept up with the base, by its changes and how many texts they rest on."""
     rails = []
+    asked = {metric: changes[metric] for metric in TOLERANCES if metric in changes}
+    chances = holm({metric: change.p for metric, change in asked.items() if change.p is not None})
     for metric, tolerance in TOLERANCES.items():
-        if metric not in changes:
+        if metric not in asked:
             continue
         change, sign = changes[metric], 1 if BETTER[metric] == "lower" else -1
         # If even the interval's better end is a loss, the loss is significant.
         best = min(sign * change.low, sign * change.high)
-        is_worse = best > 0 and sign * change.value > tolerance
+        is_sure = best > 0 and chances.get(metric, 0.0) < 1 - CONFIDENCE
+        is_worse = is_sure and sign * change.value > tolerance
         shown = n_texts[metric] >= FEWEST_TEXTS
         status = "not shown" if not shown else "failed" if is_worse else "passed"
-        rails.append(GuardRail(condition, metric, status, tolerance))
+        rails.append(GuardRail(condition, metric, status, tolerance, chances.get(metric)))
     return rails
 
 

@@ -107,6 +107,72 @@ def half_split_floor(
     return Floor(float(np.median(found)), float(np.quantile(found, FLOOR_LIMIT)))
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Distances and transfer scores in many draws of texts, the same texts in every condition.
+
+    Attributes:
+        apart: {measure: {condition: (1 + n_draws,)}}, first what was found, then the draws
+        gained: the same as transfer scores, without the base and the refused measures
+        n_texts, n: of each condition, how many texts and utterances it has
+    """
+
+    apart: Mapping[str, Mapping[str, Array]]
+    gained: Mapping[str, Mapping[str, Array]]
+    floors: Mapping[str, Floor]
+    refused: Mapping[str, str]
+    n_texts: Mapping[str, int]
+    n: Mapping[str, int]
+
+    def score(self, found: Array, condition: str) -> Score:
+        """What was found, and its interval from the draws."""
+        low, high = widened_interval(found[1:], self.n_texts[condition])
+        return Score(float(found[0]), self.n[condition], low, high)
+
+
+def draw(
+    conditions: Mapping[str, Sequence[Manner]],
+    real: Sequence[Manner],
+    base: str,
+    *,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+) -> Draws:
+    """Every condition's distances to the real recordings, with texts drawn again and again.
+
+    NTS = 1 - (d(S, R) - floor) / (d(base, R) - floor), from -1 to 1. A measure in which the base is
+    already within the speaker's own variation has no transfer score.
+    """
+    everybody = [*real, *(one for manners in conditions.values() for one in manners)]
+    groups = {group: i for i, group in enumerate(sorted({one.group for one in everybody}))}
+    draws = draw_groups(len(groups), n_draws, seed)
+    apart: dict[str, dict[str, Array]] = {}
+    gained: dict[str, dict[str, Array]] = {}
+    floors, refused = {}, {}
+    for name, measure in measures(everybody).items():
+        theirs = drawn_sums(measure.rows(real), real, groups, draws)
+        apart[name] = {
+            condition: measure.compare(theirs, drawn_sums(measure.rows(own), own, groups, draws))
+            for condition, own in conditions.items()
+        }
+        try:
+            floors[name] = half_split_floor(measure, real, n_part=len(conditions[base]))
+        except ValueError as error:
+            refused[name] = str(error)
+            continue
+        if reason := _refusal(apart[name][base][0], floors[name]):
+            refused[name] = reason
+            continue
+        gained[name] = {
+            condition: _transfer(found, apart[name][base], floors[name].median)
+            for condition, found in apart[name].items()
+            if condition != base
+        }
+    n_texts = {name: len({one.group for one in own}) for name, own in conditions.items()}
+    n = {name: len(own) for name, own in conditions.items()}
+    return Draws(apart, gained, floors, refused, n_texts, n)
+
+
 def likeness(
     conditions: Mapping[str, Sequence[Manner]],
     real: Sequence[Manner],
@@ -115,51 +181,46 @@ def likeness(
     n_draws: int = N_DRAWS,
     seed: int = 0,
 ) -> Likeness:
-    """Distances of every condition to the real recordings, and transfer scores of all but the base.
-
-    NTS = 1 - (d(S, R) - floor) / (d(base, R) - floor), from -1 to 1. Intervals come from drawing
-    texts again, the same ones in every condition. A measure in which the base is already within
-    the speaker's own variation has no transfer score.
-    """
-    everybody = [*real, *(one for manners in conditions.values() for one in manners)]
-    groups = {group: i for i, group in enumerate(sorted({one.group for one in everybody}))}
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(groups), [1 / len(groups)] * len(groups), size=n_draws)
-    draws = np.vstack([np.ones(len(groups), int), draws])  # the first row is what was found
-    distances: dict[str, dict[str, Score]] = {name: {} for name in conditions}
-    transfer: dict[str, dict[str, Score]] = {name: {} for name in conditions if name != base}
-    drawn: dict[str, list[Array]] = {name: [] for name in transfer}
-    floors, refused = {}, {}
-    for name, measure in measures(everybody).items():
-        theirs = _drawn_sums(measure, real, groups, draws)
-        apart = {
-            condition: measure.compare(theirs, _drawn_sums(measure, manners, groups, draws))
-            for condition, manners in conditions.items()
+    """Distances of every condition to the real recordings, and transfer scores of all but the base;
+    see `draw`."""
+    drawn = draw(conditions, real, base, n_draws=n_draws, seed=seed)
+    distances = {
+        condition: {
+            name: drawn.score(found[condition], condition)
+            for name, found in drawn.apart.items()
+            if not np.isnan(found[condition][0])
         }
-        for condition, found in apart.items():
-            if not np.isnan(found[0]):
-                n = len({one.group for one in conditions[condition]})
-                distances[condition][name] = _score(found, n, len(conditions[condition]))
-        try:
-            floors[name] = half_split_floor(measure, real, n_part=len(conditions[base]))
-        except ValueError as error:
-            refused[name] = str(error)
+        for condition in conditions
+    }
+    transfer: dict[str, dict[str, Score]] = {}
+    for condition in conditions:
+        if condition == base:
             continue
-        if reason := _refusal(apart[base][0], floors[name]):
-            refused[name] = reason
-            continue
-        for condition in transfer:
-            gained = _transfer(apart[condition], apart[base], floors[name].median)
-            if not np.isnan(gained[0]):
-                drawn[condition].append(gained)
-                n = len({one.group for one in conditions[condition]})
-                transfer[condition][name] = _score(gained, n, len(conditions[condition]))
-    for condition, found in drawn.items():
-        if found:
-            n = len({one.group for one in conditions[condition]})
-            mean = np.mean(found, axis=0)
-            transfer[condition][MEAN] = _score(mean, n, len(conditions[condition]))
-    return Likeness(distances, floors, transfer, refused)
+        known = {
+            name: found[condition]
+            for name, found in drawn.gained.items()
+            if not np.isnan(found[condition][0])
+        }
+        if known:
+            known[MEAN] = np.mean(list(known.values()), axis=0)
+        transfer[condition] = {name: drawn.score(x, condition) for name, x in known.items()}
+    return Likeness(distances, drawn.floors, transfer, drawn.refused)
+
+
+def draw_groups(n_groups: int, n_draws: int, seed: int) -> NDArray[np.int64]:
+    """(1 + n_draws, G): how often each group is in a draw; first once each, as was found."""
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(n_groups, [1 / n_groups] * n_groups, size=n_draws)
+    return np.vstack([np.ones(n_groups, int), draws])
+
+
+def drawn_sums(
+    rows: Array, manners: Sequence[Manner], groups: Mapping[str, int], draws: NDArray
+) -> Array:
+    """(n_draws, K): the sums of the rows (N, K) of `manners` over the drawn groups."""
+    by_group = np.zeros((len(groups), rows.shape[1]))
+    np.add.at(by_group, [groups[one.group] for one in manners], rows)
+    return draws.astype(np.float64) @ by_group
 
 
 def _transfer(apart: Array, base: Array, floor: float) -> Array:
@@ -177,18 +238,3 @@ def _refusal(base: float, floor: Floor) -> str | None:
             f"the base is {base:.3f} away, within the speaker's own variation ({floor.limit:.3f})"
         )
     return None
-
-
-def _drawn_sums(
-    measure: Measure, manners: Sequence[Manner], groups: Mapping[str, int], draws: NDArray
-) -> Array:
-    """(n_draws, K): the sums over the utterances of the drawn texts."""
-    rows = measure.rows(manners)
-    by_group = np.zeros((len(groups), rows.shape[1]))
-    np.add.at(by_group, [groups[one.group] for one in manners], rows)
-    return draws.astype(np.float64) @ by_group
-
-
-def _score(found: Array, n_texts: int, n: int) -> Score:
-    low, high = widened_interval(found[1:], n_texts)
-    return Score(float(found[0]), n, low, high)

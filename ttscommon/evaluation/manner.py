@@ -3,8 +3,8 @@
 Every distance is between two sets, not between pairs of utterances, and is built from sums over
 each set; so thousands of random draws are one product of matrices. The formulas: pauses and rates
 as log ratios and as Wasserstein distances of log durations; the places of pauses as
-Jensen-Shannon divergence by context; rhythm after U3D (arXiv 2507.02176), with words of one,
-two and more syllables as units.
+Jensen-Shannon divergence by context; which fillers, and where, as that of their shares; rhythm
+after U3D (arXiv 2507.02176), with words of one, two and more syllables as units.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Manner:
         places: see `ttscommon.evaluation.placement.find_places`
         paces: (syllables of a word, its seconds a syllable)
         voiced_npvi: see `ttscommon.evaluation.prosody.Prosody`
+        fillers: see `ttscommon.evaluation.disfluency.find_fillers`
     """
 
     group: str
@@ -41,6 +42,7 @@ class Manner:
     places: Mapping[int, Place] = field(default_factory=dict)
     paces: Sequence[tuple[int, float]] = ()
     voiced_npvi: float | None = None
+    fillers: Sequence[tuple[str, str]] = ()
 
 
 class Measure(Protocol):
@@ -158,6 +160,36 @@ class Habit:
             return (np.where(shared, apart, 0.0).clip(0) * weight).sum(-1) / total
 
 
+@dataclass(frozen=True)
+class Shares:
+    """Jensen-Shannon divergence (nats) of how often each of some kinds occurs; at most ln 2.
+
+    Attributes:
+        kinds: all that there are
+    """
+
+    names: Callable[[Manner], Iterable[str]]
+    kinds: Sequence[str]
+
+    @classmethod
+    def over(cls, manners: Sequence[Manner], names: Callable[[Manner], Iterable[str]]) -> Shares:
+        """Kinds are what occurs."""
+        return cls(names, sorted({name for manner in manners for name in names(manner)}))
+
+    def rows(self, manners: Sequence[Manner]) -> Array:
+        counts = [[list(self.names(m)).count(kind) for kind in self.kinds] for m in manners]
+        return np.array(counts, np.float64).reshape(len(manners), -1)
+
+    def compare(self, a: Array, b: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p, q = a / a.sum(-1, keepdims=True), b / b.sum(-1, keepdims=True)
+        if not self.kinds:
+            return np.full(np.broadcast_shapes(a.shape[:-1], b.shape[:-1]), np.nan)
+        middle, halves = _surprise((p + q) / 2), (_surprise(p) + _surprise(q)) / 2
+        # What isn't 0 only by rounding.
+        return np.where(np.isnan(middle - halves), np.nan, np.maximum(middle - halves, 0))
+
+
 def measures(manners: Sequence[Manner]) -> dict[str, Measure]:
     """Every distance, by name.
 
@@ -183,6 +215,9 @@ def measures(manners: Sequence[Manner]) -> dict[str, Measure]:
         "pause_rate": Rate(lambda m: len(m.timing.pauses), lambda m: m.timing.seconds),
         "pause_duration": Spread.over(manners, pause_lengths),
         "filler_rate": Rate(lambda m: m.timing.n_fillers, lambda m: m.timing.seconds),
+        "filler_identity": Shares.over(manners, lambda m: (word for word, _ in m.fillers)),
+        "filler_position": Shares.over(manners, lambda m: (where for _, where in m.fillers)),
+        "repetition_rate": Rate(lambda m: m.timing.n_repetitions, lambda m: m.timing.seconds),
         "phonation_ratio": Rate(lambda m: m.timing.speech_seconds, lambda m: m.timing.seconds),
         "articulation_rate": Rate(
             lambda m: m.timing.n_syllables,
@@ -205,6 +240,13 @@ def _entropy(p: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         sides = [np.where(x > 0, -x * np.log(x), 0.0) for x in (p, 1 - p)]
     return np.where(np.isnan(p), np.nan, sides[0] + sides[1])
+
+
+def _surprise(p: Array) -> Array:
+    """Entropy (nats) of the distribution in the last axis."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(p > 0, -p * np.log(p), 0.0)
+    return np.where(np.isnan(p), np.nan, terms).sum(-1)
 
 
 def _nan_mean(stacked: Array) -> Array:

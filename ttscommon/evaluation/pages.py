@@ -12,7 +12,7 @@ from ttscommon.evaluation.comparison import Result
 from ttscommon.evaluation.conditions import pair, partners
 from ttscommon.evaluation.evaluate import BETTER, Evaluation
 from ttscommon.evaluation.likeness import MEAN
-from ttscommon.evaluation.scores import Score
+from ttscommon.evaluation.scores import CONFIDENCE, Score, holm
 from ttscommon.evaluation.wording import normal_words
 from ttscommon.listening.page import Finding, Item, ListeningPage, ScoreRow, Version
 from ttscommon.metrics import aligned_words
@@ -32,6 +32,7 @@ MEANINGS = {
     "dnsmos_p808": "the same, another network",
     "mel_cepstral_distance": "dB from a recording of the same text",
     "faults": "share of clips with something plainly wrong",
+    "right_length": "share of clips 0.7 to 1.4 times as long as the recording",
     "pause_placement_f1": "pauses between the same words as in the recording",
     "too_long_pauses_per_minute": "pauses of more than 2.5 s",
     "pauses_per_minute": "pauses of at least 0.2 s",
@@ -39,7 +40,10 @@ MEANINGS = {
     "pauses_per_minute_300ms": "pauses of at least 0.3 s",
     "pause_seconds": "mean length of a pause",
     "long_pause_share": "of the pauses, longer than 1 s",
+    "pauses_per_100_words": "pauses of at least 0.2 s",
     "fillers_per_minute": "hesitation sounds that were heard",
+    "fillers_per_100_words": "hesitation sounds that were heard",
+    "repetitions_per_minute": "words and phrases said again at once",
     "phonation_ratio": "share of time that isn't pause",
     "syllables_per_second": "while speaking",
     "duration_ratio": "times as long as the recording",
@@ -53,6 +57,7 @@ MEANINGS = {
 # What a verdict is made of: one metric for each thing that can be heard.
 TELLING = ("fluent_wer", "similarity", "similarity_wavlm", "dnsmos", "mel_cepstral_distance")
 TELLING += ("faults", "pause_placement_f1", "too_long_pauses_per_minute")
+UNCLEAR = "no clear difference"
 SHOWN = ("fluent_wer", "similarity", "dnsmos", "mel_cepstral_distance")
 
 
@@ -156,7 +161,11 @@ def marked_words(text: str, heard: str, language: str) -> list[tuple[str, str]]:
 
 def _comparison(name: str, base: str, changes: Mapping[str, Score]) -> Finding:
     rows = {m: ScoreRow(m, {}, {name: changes[m]}, BETTER[m]) for m in TELLING if m in changes}
-    verdicts = {metric: row.verdict(name) for metric, row in rows.items()}
+    chances = holm({metric: p for metric in rows if (p := changes[metric].p) is not None})
+    verdicts = {
+        metric: row.verdict(name) if chances.get(metric, 0.0) < 1 - CONFIDENCE else UNCLEAR
+        for metric, row in rows.items()
+    }
     better, worse = ([m for m, v in verdicts.items() if v == kind] for kind in ("better", "worse"))
     said = [
         f"{kind} in {_listed([_change(metric, changes[metric]) for metric in metrics])}"
@@ -219,8 +228,9 @@ def _lead(evaluation: Evaluation) -> str:
     clips = ", ".join(f"{count} of {name}" for name, count in counts.items())
     return (
         f"Clips that were measured: {clips}. Intervals hold the true value in 95 of 100 such "
-        "evaluations; a difference counts only if its interval leaves out zero. With many "
-        "metrics, one in twenty does so by chance. The worst texts stand first."
+        "evaluations; in the table a difference counts if its interval leaves out zero, which one "
+        "in twenty does by chance. The sentences above ask about several metrics at once and "
+        "correct for that (Holm), so they claim less. The worst texts stand first."
     )
 
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ttscommon.evaluation.disfluency import count_repetitions
 from ttscommon.evaluation.scores import Score, ratio_score, score
-from ttscommon.evaluation.wording import count_fillers, count_syllables, plain_words
+from ttscommon.evaluation.wording import count_fillers, count_syllables, separate_words
 from ttscommon.segment import Span, speech_spans
 
 SHORTEST_PAUSE = 0.2  # seconds; closures of plosives are shorter (Campione and Veronis 2002)
@@ -31,7 +32,7 @@ class Timing:
     Attributes:
         speech: the stretches of speech
         pauses: the gaps between them of at least the shortest pause
-        n_words, n_fillers, n_syllables: of its text; 0 without one
+        n_words, n_fillers, n_syllables, n_repetitions: of its text; 0 without one
     """
 
     speech: tuple[Span, ...]
@@ -39,6 +40,7 @@ class Timing:
     n_words: int = 0
     n_fillers: int = 0
     n_syllables: int = 0
+    n_repetitions: int = 0
 
     @property
     def seconds(self) -> float:
@@ -74,9 +76,10 @@ def measure_timing(
     return Timing(
         speech=tuple(speech),
         pauses=tuple(find_pauses(speech, shortest)),
-        n_words=len(plain_words(text).split()),
+        n_words=len(separate_words(text)),
         n_fillers=count_fillers(text, language),
         n_syllables=count_syllables(text, language),
+        n_repetitions=count_repetitions(text, language),
     )
 
 
@@ -84,8 +87,9 @@ def timing_scores(timings: Sequence[Timing]) -> dict[str, Score]:
     """What the utterances do together; what can't be said of them is left out.
 
     Returns:
-        pauses_per_minute, fillers_per_minute, too_long_pauses_per_minute: of speech with pauses
-        pauses_per_100_words, fillers_per_100_words
+        pauses_per_minute, fillers_per_minute, repetitions_per_minute,
+            too_long_pauses_per_minute: of speech with pauses
+        pauses_per_100_words, fillers_per_100_words, repetitions_per_100_words
         pause_seconds: median over utterances of their median pause
         long_pause_share: of pauses, how many last longer than 1 s
         phonation_ratio: the share of time that isn't pause
@@ -95,6 +99,7 @@ def timing_scores(timings: Sequence[Timing]) -> dict[str, Score]:
     counts = {
         "pauses": [len(timing.pauses) for timing in spoken],
         "fillers": [timing.n_fillers for timing in spoken],
+        "repetitions": [timing.n_repetitions for timing in spoken],
         "too_long_pauses": [_longer(timing, TOO_LONG_PAUSE) for timing in spoken],
     }
     minutes = [timing.seconds / 60 for timing in spoken]
@@ -103,6 +108,7 @@ def timing_scores(timings: Sequence[Timing]) -> dict[str, Score]:
         **{f"{name}_per_minute": (count, minutes) for name, count in counts.items()},
         "pauses_per_100_words": (counts["pauses"], words),
         "fillers_per_100_words": (counts["fillers"], words),
+        "repetitions_per_100_words": (counts["repetitions"], words),
         "long_pause_share": ([_longer(t, LONG_PAUSE) for t in spoken], counts["pauses"]),
         "phonation_ratio": (
             [timing.speech_seconds for timing in spoken],
@@ -114,7 +120,8 @@ def timing_scores(timings: Sequence[Timing]) -> dict[str, Score]:
         ),
     }
     if not any(words):
-        rates = {k: v for k, v in rates.items() if "fillers" not in k and "syllables" not in k}
+        spelt = ("fillers", "repetitions", "syllables")
+        rates = {name: pair for name, pair in rates.items() if not name.startswith(spelt)}
     scores = {name: ratio_score(*pair) for name, pair in rates.items() if sum(pair[1]) > 0}
     medians = [float(np.median([p.duration for p in t.pauses])) for t in spoken if t.pauses]
     return scores | ({"pause_seconds": score(medians, statistic="median")} if medians else {})

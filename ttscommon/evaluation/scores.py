@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 N_DRAWS = 2000
+ROUNDING = 1e-12  # a difference below it is none
 
 Numbers = Sequence[float] | NDArray
 Statistic = Literal["mean", "median"]
@@ -29,12 +30,16 @@ class Score:
     """A value over `n` utterances and its 95 % interval.
 
     One utterance alone tells nothing of the spread: its interval is everything, -inf to inf.
+
+    Attributes:
+        p: of a difference, the chance of one so far from zero if there were none; see `holm`
     """
 
     value: float
     n: int
     low: float
     high: float
+    p: float | None = None
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
@@ -42,14 +47,15 @@ class Score:
     def to_dict(self) -> dict[str, float | int | None]:
         """Plain data for JSON, where an endless bound is null."""
         low, high = (bound if math.isfinite(bound) else None for bound in (self.low, self.high))
-        return {"value": self.value, "n": self.n, "low": low, "high": high}
+        found = {"value": self.value, "n": self.n, "low": low, "high": high}
+        return found if self.p is None else {**found, "p": self.p}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Score:
         """What `to_dict` gave."""
         low = -math.inf if data["low"] is None else float(data["low"])
         high = math.inf if data["high"] is None else float(data["high"])
-        return cls(float(data["value"]), int(data["n"]), low, high)
+        return cls(float(data["value"]), int(data["n"]), low, high, data.get("p"))
 
 
 def score(
@@ -105,7 +111,8 @@ def paired_difference(
 ) -> Score:
     """The mean of b - a over utterances that belong together pair by pair."""
     before, after = _checked(a, b)
-    return score(after - before, groups=groups, seed=seed, n_draws=n_draws)
+    summed = _summed((after - before, np.ones(len(before))), groups)
+    return _interval(summed, _ratio, len(before), seed, n_draws, is_difference=True)
 
 
 def paired_ratio_difference(
@@ -124,7 +131,8 @@ def paired_ratio_difference(
     columns = _checked(*a, *b)
     _require_positive(columns[1])
     _require_positive(columns[3])
-    return _interval(_summed(columns, groups), _ratio_change, len(columns[0]), seed, n_draws)
+    summed = _summed(columns, groups)
+    return _interval(summed, _ratio_change, len(columns[0]), seed, n_draws, is_difference=True)
 
 
 def share_score(flags: Sequence[bool]) -> Score:
@@ -154,6 +162,41 @@ def widened_interval(drawn: NDArray, n: int) -> tuple[float, float]:
     outer = float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(tail, n - 1)))
     low, high = np.nanquantile(drawn, (outer, 1 - outer))
     return float(low), float(high)
+
+
+def chance(value: float, drawn: NDArray, n: int) -> float:
+    """p of a difference, two-sided: the level at which `widened_interval` begins to hold zero.
+
+    Where hardly a draw lies beyond zero, the tail is taken as normal.
+
+    Args:
+        drawn: the difference in draws of `n` utterances or groups
+    """
+    known = drawn[np.isfinite(drawn)]
+    known = np.where(np.abs(known) < ROUNDING, 0.0, known)
+    if n < 2 or not len(known):
+        return 1.0
+    from scipy.stats import norm, t
+
+    beyond = min(int((known <= 0).sum()), int((known >= 0).sum())) / len(known)
+    spread = float(known.std())
+    if not beyond:
+        farther = norm.sf(abs(value) / spread) if spread > 0 else 0.0
+        beyond = min(1 / (len(known) + 1), float(farther))
+    outer = float(norm.isf(min(beyond, 0.5)))
+    return float(2 * t.sf(outer * math.sqrt((n - 1) / n), n - 1))
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """p of several questions asked at once, each raised so that under 0.05 there is one wrong "yes"
+    in at most 5 of 100 such sets of questions (Holm 1979, "A simple sequentially rejective multiple
+    test procedure").
+    """
+    raised, most = {}, 0.0
+    for rank, name in enumerate(sorted(p, key=lambda name: p[name])):
+        most = max(most, min(1.0, (len(p) - rank) * p[name]))
+        raised[name] = most
+    return {name: raised[name] for name in p}
 
 
 def _checked(*columns: Numbers) -> tuple[NDArray[np.float64], ...]:
@@ -197,11 +240,17 @@ def _ratio_change(
 
 
 def _interval(
-    columns: tuple[NDArray, ...], statistic: Any, n: int, seed: int, n_draws: int
+    columns: tuple[NDArray, ...],
+    statistic: Any,
+    n: int,
+    seed: int,
+    n_draws: int,
+    *,
+    is_difference: bool = False,
 ) -> Score:
     value, n_drawn = float(statistic(*columns, axis=-1)), len(columns[0])
     if n_drawn == 1:
-        return Score(value, n, -math.inf, math.inf)
+        return Score(value, n, -math.inf, math.inf, 1.0 if is_difference else None)
     from scipy.stats import DegenerateDataWarning, bootstrap
 
     with warnings.catch_warnings():  # utterances that are all alike are no problem here
@@ -215,4 +264,5 @@ def _interval(
             method="percentile",
             rng=np.random.default_rng(seed),
         ).bootstrap_distribution
-    return Score(value, n, *widened_interval(drawn, n_drawn))
+    p = chance(value, drawn, n_drawn) if is_difference else None
+    return Score(value, n, *widened_interval(drawn, n_drawn), p)

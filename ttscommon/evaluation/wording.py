@@ -30,7 +30,7 @@ _RUN = re.compile(r"(.)\1+")
 _NO_SPACES = re.compile("([\u3040-\u30ff\u3400-\u9fff])")  # kana and Han: written without spaces
 _POINT, _THOUSANDS = re.compile(r"(?<=\d)\.(?=\d)"), re.compile(r"(?<=\d),(?=\d{3})")
 _SIGNS = str.maketrans("", "", "$£€¢%")
-_BROKEN_OFF = re.compile(r"^\W*[^\W\d_]+[-‑]\W*$")  # "go-", but neither "go--" nor "go—"
+BROKEN_OFF = re.compile(r"^\W*[^\W\d_]+[-‑]\W*$")  # "go-", but neither "go--" nor "go—"
 _VOWELS = re.compile("[aeiouyœæøаеёиоуыэюя]+")
 _MARKS_OF_HINDI = "\u094d"  # virama: its consonant has no vowel
 
@@ -44,6 +44,11 @@ def plain_words(text: str) -> str:
     text = text.replace("'", "").replace("’", "")
     letters = (" " if unicodedata.category(c)[0] in "PSC" else c for c in text)
     return _SPACE.sub(" ", "".join(letters)).strip()
+
+
+def separate_words(text: str) -> list[str]:
+    """The plain words; in scripts without spaces each character is one."""
+    return _NO_SPACES.sub(r" \1 ", plain_words(text)).split()
 
 
 def normal_words(text: str, language: str, *, fluent: bool = False) -> list[str]:
@@ -68,8 +73,7 @@ def normal_words(text: str, language: str, *, fluent: bool = False) -> list[str]
 
 def count_fillers(text: str, language: str) -> int:
     """How many hesitation sounds a verbatim text has (most recognisers leave them out)."""
-    words = _NO_SPACES.sub(r" \1 ", plain_words(text)).split()
-    return sum(is_filler(word, language) for word in words)
+    return sum(is_filler(word, language) for word in separate_words(text))
 
 
 def count_syllables(text: str, language: str) -> int:
@@ -78,7 +82,7 @@ def count_syllables(text: str, language: str) -> int:
     Han and kana count one each, Devanagari consonants unless a virama silences them.
     """
     total = 0
-    for word in _NO_SPACES.sub(r" \1 ", plain_words(text)).split():
+    for word in separate_words(text):
         bare = unicodedata.normalize("NFD", word)
         groups = len(_VOWELS.findall("".join(c for c in bare if not unicodedata.combining(c))))
         if _code(language) == "en" and groups > 1 and re.search(r"[^aeiouyl]e$", word):
@@ -101,9 +105,14 @@ def longest_loop(words: list[str]) -> tuple[int, list[str]]:
     return best, gram
 
 
+def false_starts(token: str) -> int:
+    """How often a word was begun in vain before it: two in "g-g-going"."""
+    return token.replace("‑", "-").count("-") - _without_false_start(token).count("-")
+
+
 def _without_false_start(token: str) -> str:
     """ "go-" is nothing, "g-g-going" is "going"; "re-enter" stays."""
-    if _BROKEN_OFF.match(token):
+    if BROKEN_OFF.match(token):
         return ""
     parts = token.replace("‑", "-").split("-")
     while len(parts) > 1 and parts[0] and parts[1].casefold().startswith(parts[0].casefold()):
@@ -116,15 +125,29 @@ def _fluent(words: list[str], language: str) -> list[str]:
     if _code(language) == "en":
         pairs = itertools.pairwise([*words, ""])
         words = [word for word, after in pairs if not _is_false_letter(word, after)]
+    return without_repeats(words)[0]
+
+
+def without_repeats(words: list[str]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Words without what is said again at once, and each phrase of up to 3 words once for each time
+    that it is said again. Loops that nobody says stay.
+    """
+    again: list[tuple[str, ...]] = []
     for size in range(1, LONGEST_REPEAT + 1):
-        words = _without_repeats(words, size)
-    return words
+        words, found = _without_repeats(words, size)
+        again += found
+    return words, again
 
 
 def is_filler(word: str, language: str) -> bool:
     """Whether a plain word (see `plain_words`) is a hesitation sound."""
     known = FILLERS.get(_code(language), FILLERS["en"])
-    return word in known or _RUN.sub(r"\1", word) in known
+    return word in known or without_runs(word) in known
+
+
+def without_runs(word: str) -> str:
+    """ "ummm" is "um"."""
+    return _RUN.sub(r"\1", word)
 
 
 def _is_false_letter(word: str, after: str) -> bool:
@@ -132,20 +155,21 @@ def _is_false_letter(word: str, after: str) -> bool:
     return alone and len(after) > 1 and after.startswith(word)
 
 
-def _without_repeats(words: list[str], size: int) -> list[str]:
-    kept, i = [], 0
+def _without_repeats(words: list[str], size: int) -> tuple[list[str], list[tuple[str, ...]]]:
+    kept, again, i = [], [], 0
     while i < len(words):
         count = _count_in_row(words, i, size)
         if size > 1 and len(set(words[i : i + size])) == 1:
             count = 1  # a loop of one word, looked at already
         if 1 < count <= MOST_REPEATS:
             kept += words[i : i + size]
+            again += [tuple(words[i : i + size])] * (count - 1)
             i += count * size
         else:  # nothing repeated, or a loop that nobody says and that stays an error
             step = size * count if count > 1 else 1
             kept += words[i : i + step]
             i += step
-    return kept
+    return kept, again
 
 
 def _count_in_row(words: list[str], start: int, size: int) -> int:

@@ -15,8 +15,16 @@ import pytest
 from ttscommon.audio import load, save
 from ttscommon.errors import UserError
 from ttscommon.evaluation.conditions import Utterance
-from ttscommon.evaluation.evaluate import Evaluation, evaluate, read_evaluation
+from ttscommon.evaluation.evaluate import (
+    TOLERANCES,
+    Evaluation,
+    GuardRail,
+    evaluate,
+    judge_rails,
+    read_evaluation,
+)
 from ttscommon.evaluation.measuring import Instruments, measure_all
+from ttscommon.evaluation.scores import Score
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "sample_speaker"
 RATE = 16_000
@@ -96,6 +104,7 @@ def test_added_pauses_and_length_are_measured(evaluation):
     assert change["phonation_ratio"].high < 0
     assert evaluation.scores["base"]["duration_ratio"].value == pytest.approx(1, abs=0.02)
     assert evaluation.scores["tuned"]["duration_ratio"].value > 1.15
+    assert evaluation.scores["base"]["right_length"].value == 1
     pauses = [one.pauses for one in evaluation.results if one.condition == "tuned"]
     assert any(abs(end - start - 1) < 0.2 for found in pauses for start, end in found)
 
@@ -105,6 +114,19 @@ def test_guard_rails_name_what_broke_and_only_that(evaluation):
     assert {"fluent_wer", "similarity"} <= failed
     assert "too_long_pauses_per_minute" not in failed
     assert {rail.condition for rail in evaluation.guard_rails} == {"tuned"}  # not real speech
+
+
+def test_one_rail_alone_that_is_barely_worse_is_no_break_among_several():
+    def chances(p: float) -> list[GuardRail]:
+        worse = Score(-0.05, 20, -0.09, -0.01, p)
+        fine = {name: Score(0.0, 20, -1, 1, 0.9) for name in TOLERANCES if name != "similarity"}
+        texts = dict.fromkeys(TOLERANCES, 20)
+        return judge_rails("tuned", {**fine, "similarity": worse}, texts)
+
+    by_name = {rail.metric: rail for rail in chances(0.02)}
+    assert by_name["similarity"].status == "passed"
+    assert by_name["similarity"].p == pytest.approx(0.02 * len(TOLERANCES))
+    assert {r.metric for r in chances(0.002) if r.status == "failed"} == {"similarity"}
 
 
 def test_the_real_voice_is_compared_with_its_other_recordings(evaluation):

@@ -15,13 +15,16 @@ from ttscommon.evaluation.placement import Place
 from ttscommon.segment import Span
 
 
-def manner(*pauses: float, fillers: int = 0, group: str = "", **more) -> Manner:
+def manner(
+    *pauses: float, fillers: int = 0, group: str = "", repetitions: int = 0, **more
+) -> Manner:
     """Two seconds of speech around each pause."""
     spans, now = [Span(0, 2)], 2.0
     for pause in pauses:
         spans.append(Span(now + pause, now + pause + 2))
         now += pause + 2
-    return Manner(group, Timing(tuple(spans), tuple(find_pauses(spans)), 10, fillers, 20), **more)
+    counts = 10, fillers, 20, repetitions
+    return Manner(group, Timing(tuple(spans), tuple(find_pauses(spans)), *counts), **more)
 
 
 def apart(name: str, a: list[Manner], b: list[Manner]) -> float:
@@ -50,6 +53,32 @@ def test_rates_are_compared_by_their_ratio_whichever_way():
     assert math.isnan(apart("filler_rate", [manner()], [manner(0.5)]))  # nobody says any
     found = apart("pause_rate", [manner(0.5)], [manner(0.25, 0.25)])
     assert found == pytest.approx(math.log((2 / 6.5) / (1 / 4.5)))
+
+
+def test_repetitions_are_compared_as_rates():
+    once, thrice = [manner(repetitions=1)], [manner(repetitions=3)]
+    assert apart("repetition_rate", once, thrice) == pytest.approx(math.log(3))
+
+
+def said(*fillers: str, where: str = "medial") -> list[Manner]:
+    return [manner(fillers=len(fillers)) if not fillers else Manner(
+        "", manner().timing, fillers=[(word, where) for word in fillers])]  # fmt: skip
+
+
+def test_other_fillers_are_ln_2_apart_and_half_of_them_what_is_counted_by_hand():
+    assert apart("filler_identity", said("um", "um"), said("uh")) == pytest.approx(math.log(2))
+    assert apart("filler_identity", said("um", "uh"), said("uh", "um")) == pytest.approx(0)
+    # p = (1, 0), q = (1/2, 1/2): H(3/4, 1/4) - H(1/2, 1/2) / 2
+    by_hand = -0.75 * math.log(0.75) - 0.25 * math.log(0.25) - math.log(2) / 2
+    assert apart("filler_identity", said("um"), said("um", "uh")) == pytest.approx(by_hand)
+    assert math.isnan(apart("filler_identity", said(), said("um")))
+    assert math.isnan(apart("filler_identity", said(), said()))
+
+
+def test_the_same_fillers_elsewhere_are_apart_in_their_places():
+    a, b = said("um"), said("um", where="initial")
+    assert apart("filler_identity", a, b) == pytest.approx(0)
+    assert apart("filler_position", a, b) == pytest.approx(math.log(2))
 
 
 def test_pauses_in_other_places_are_apart_though_they_are_as_many():

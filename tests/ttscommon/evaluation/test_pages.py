@@ -74,6 +74,15 @@ def test_the_verdict_says_by_how_much_and_what_broke(evaluation):
     assert rails.text == "tuned broke 1 guard rail: dnsmos."
 
 
+def test_among_several_metrics_one_chance_finding_is_none(evaluation):
+    barely = replace(BETTER, p=0.03)
+    others = {name: replace(SAME, p=0.6) for name in ("fluent_wer", "dnsmos", "faults")}
+    several = replace(evaluation, differences={"tuned": {"similarity": barely, **others}})
+    assert "no clear difference" in findings(several)[0].text
+    alone = replace(evaluation, differences={"tuned": {"similarity": barely}})
+    assert "better in similarity" in findings(alone)[0].text
+
+
 def test_where_nothing_differs_the_verdict_says_so(evaluation):
     same = replace(
         evaluation,

@@ -9,6 +9,7 @@ import pytest
 
 from ttscommon.evaluation.scores import (
     Score,
+    holm,
     paired_difference,
     paired_ratio_difference,
     ratio_score,
@@ -71,6 +72,55 @@ def test_a_paired_difference_is_b_minus_a():
     assert (found.value, found.n, found.low, found.high) == (1, 3, 1, 1)
     rates = paired_ratio_difference(([1, 1], [10, 10]), ([2, 4], [10, 10]))
     assert rates.value == pytest.approx(0.2)
+
+
+def test_a_difference_that_is_none_has_a_p_below_a_twentieth_in_one_of_twenty_cases():
+    chances = []
+    for trial in range(300):
+        a, b = np.random.default_rng(trial).normal(0, 1, (2, 12))
+        chances.append(paired_difference(a, b, n_draws=250).p)
+    assert 0.02 <= np.mean(np.array(chances) < 0.05) <= 0.085
+    assert 0.4 <= np.mean(chances) <= 0.6
+
+
+def test_p_is_under_a_twentieth_where_the_interval_leaves_out_zero():
+    agreed = 0
+    for trial in range(100):
+        rng = np.random.default_rng(trial)
+        found = paired_difference(np.zeros(15), rng.normal(0.5, 1, 15))
+        agreed += (found.p < 0.05) == (found.low > 0 or found.high < 0)
+    assert agreed >= 98
+
+
+def test_p_goes_on_falling_where_no_draw_lies_beyond_zero():
+    noise = np.random.default_rng(0).normal(0, 1, 10)
+    near, far = (paired_difference(np.zeros(10), noise + by).p for by in (4, 40))
+    assert far < near < 1e-3
+    assert paired_difference([0, 0, 0], [1, 1, 1]).p == 0
+    assert paired_difference([0, 0, 0], [0, 0, 0]).p == 1
+    assert paired_difference([0], [1]).p == 1
+
+
+def test_p_is_that_of_students_test_for_a_mean():
+    from scipy.stats import ttest_1samp
+
+    values = np.random.default_rng(5).normal(0.6, 1, 40)
+    found = paired_difference(np.zeros(40), values, n_draws=20_000)
+    assert found.p == pytest.approx(ttest_1samp(values, 0).pvalue, rel=0.25)
+
+
+def test_several_questions_raise_each_others_p_as_holm_says():
+    found = holm({"a": 0.04, "b": 0.01, "c": 0.03, "d": 0.5})
+    assert found == pytest.approx({"a": 0.09, "b": 0.04, "c": 0.09, "d": 0.5})
+    assert list(found) == ["a", "b", "c", "d"]
+    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}
+
+
+def test_a_difference_keeps_its_p_on_the_way_through_a_file():
+    found = paired_difference([1, 2, 3], [2, 4, 3])
+    assert found.p is not None
+    assert Score.from_dict(found.to_dict()) == found
 
 
 def test_the_median_does_not_follow_one_wild_value():
