@@ -2,6 +2,7 @@
 
 Example: python tools/benchmark.py indextts2 --threads 1 --diffusion-steps 4
 Example: python tools/benchmark.py indextts2 --device cuda --amp bf16 --flow-dtype bf16 --compile
+Example: python tools/benchmark.py indextts2-training --batch-sizes 1 4
 """
 
 from __future__ import annotations
@@ -27,12 +28,22 @@ Weights are random and of full size unless --model-dir names a checkpoint; that 
 Example: python tools/benchmark.py indextts2 --threads 1 --seconds 3 --diffusion-steps 2
 Example: python tools/benchmark.py indextts2 --model-dir checkpoints/indextts2 --json speed.json
 """
+TRAINING = """Training steps of IndexTTS2's adapters: clips per second and peak memory.
+
+Weights are random; each case runs in a process of its own. The peak is beside the estimate that the
+trainer prints before its first step.
+
+Example: python tools/benchmark.py indextts2-training --threads 1 --seconds 5 --batch-sizes 1 4
+Example: python tools/benchmark.py indextts2-training --device cuda --amp bf16
+"""
 
 
 def build_parser() -> Parser:
     parser = Parser(__doc__)
     systems = parser.add_subparsers(dest="system", required=True, metavar="SYSTEM")
     _add_indextts2(systems.add_parser("indextts2", doc=INDEXTTS2, help="the IndexTTS2 base model"))
+    training = systems.add_parser("indextts2-training", doc=TRAINING, help="training of adapters")
+    _add_training(training)
     return parser
 
 
@@ -52,6 +63,32 @@ def _add_indextts2(parser: argparse.ArgumentParser) -> None:
                       metavar="NAME", help=f"some of {', '.join(COMPARISONS)}")  # fmt: skip
     work.add_argument("--vocoder-seconds", type=float, default=60.0, help="to vocode in chunks")
     work.add_argument("--whole-seconds", type=float, default=60.0, help="of it vocoded at once")
+    machine = _add_common(parser)
+    machine.add_argument("--amp", choices=("no", "bf16", "fp16"), default="no",
+                         help="precision of the language model")  # fmt: skip
+    machine.add_argument("--flow-dtype", choices=("fp32", "bf16"), default="fp32",
+                         help="precision of the flow's estimator")  # fmt: skip
+    machine.add_argument("--compile", action="store_true", help="compile the decoding step too")
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument("--preset", default="full", help="size of random weights: full or tiny")
+    data.add_argument("--seed", type=int, default=0, help="names the weights and the clips")
+    work = parser.add_argument_group("work")
+    work.add_argument("--seconds", type=float, default=5.0, help="of audio in each clip")
+    work.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4], metavar="N",
+                      help="clips in a batch, one case each")  # fmt: skip
+    work.add_argument("--lora-rank", type=int, default=16, help="size of the adapters")
+    work.add_argument("--gradient-checkpointing", action=argparse.BooleanOptionalAction,
+                      help="with it, or without it, alone (default: both)")  # fmt: skip
+    machine = _add_common(parser)
+    machine.add_argument("--amp", choices=("no", "bf16"), default="no",
+                         help="precision of the computations")  # fmt: skip
+
+
+def _add_common(parser: argparse.ArgumentParser) -> Any:
+    """How to measure and where to write; returns the group of the machine."""
     measure = parser.add_argument_group("measuring")
     measure.add_argument("--repeats", type=int, default=1, help="the median of them counts")
     measure.add_argument("--warmups", type=int, default=1, help="rounds before, not counted")
@@ -63,18 +100,15 @@ def _add_indextts2(parser: argparse.ArgumentParser) -> None:
     machine = parser.add_argument_group("machine")
     add_device(machine)
     machine.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's choice")
-    machine.add_argument("--amp", choices=("no", "bf16", "fp16"), default="no",
-                         help="precision of the language model")  # fmt: skip
-    machine.add_argument("--flow-dtype", choices=("fp32", "bf16"), default="fp32",
-                         help="precision of the flow's estimator")  # fmt: skip
-    machine.add_argument("--compile", action="store_true", help="compile the decoding step too")
+    return machine
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse(argv)
     if args.json and args.json.exists() and not args.overwrite:
         raise UserError("exists already", where=args.json, fix="--overwrite, or another name")
-    report = {"command": _command(argv), "system": args.system, **indextts2(args)}
+    measure = {"indextts2": indextts2, "indextts2-training": indextts2_training}[args.system]
+    report = {"command": _command(argv), "system": args.system, **measure(args)}
     if args.json:
         write_json(args.json, report)
         print(f"Saved {args.json}")
@@ -112,6 +146,35 @@ def indextts2(args: argparse.Namespace) -> dict[str, Any]:
         report["stages"] = _stages(benchmark)
     comparisons += [_tell(found) for found in _compare(benchmark, args)]
     return report | {"comparisons": [found.to_dict() for found in comparisons]}
+
+
+def indextts2_training(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure and print; what was measured, as plain data."""
+    import torch
+
+    from indextts.training_benchmark import TrainingCase, measured
+    from ttscommon.machine import pick_device
+
+    device = pick_device(args.device)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    report: dict[str, Any] = {"machine": _machine(args, device)}
+    both = (True, False) if args.gradient_checkpointing is None else (args.gradient_checkpointing,)
+    names = ("preset", "seconds", "lora_rank", "amp", "seed", "threads", "clock", "repeats")
+    same = {name: getattr(args, name) for name in (*names, "warmups")}
+    cases = [TrainingCase(batch_size=n, checkpointing=is_on, device=str(device), **same)
+             for n in args.batch_sizes for is_on in both]  # fmt: skip
+    print(f"{'clips':>5} {'tokens':>6} {'checkpointing':>13} {'s/step':>8} {'clips/s':>8} "
+          f"{'peak GB':>8} {'estimate':>8} {'/ peak':>6}")  # fmt: skip
+    rows = []
+    for case in cases:
+        found = measured(case)
+        share = "-" if found.estimate_share is None else f"{found.estimate_share:.2f}"
+        print(f"{case.batch_size:5} {found.n_tokens:6} {'on' if case.checkpointing else 'off':>13} "
+              f"{found.seconds:8.2f} {found.clips_per_second:8.4f} {_gigabytes(found.peak):>8} "
+              f"{_gigabytes(found.estimate):>8} {share:>6}", flush=True)  # fmt: skip
+        rows.append(found.to_dict())
+    return report | {"trained_parameters": rows[0]["n_trained"] if rows else 0, "rows": rows}
 
 
 def _stages(benchmark) -> dict[str, Any]:
@@ -224,11 +287,12 @@ def _machine(args: argparse.Namespace, device) -> dict[str, Any]:
         "bf16_units": bfloat16_units(device),
         "threads": torch.get_num_threads(),
         "amp": args.amp,
-        "flow_dtype": args.flow_dtype,
         "clock": args.clock,
         "torch": torch.__version__,
-        "weights": str(args.model_dir or f"random, {args.preset}"),
+        "weights": str(getattr(args, "model_dir", None) or f"random, {args.preset}"),
     }
+    if "flow_dtype" in args:
+        machine["flow_dtype"] = args.flow_dtype
     print("  ".join(f"{name}: {value}" for name, value in machine.items()))
     if not machine["bf16_units"]:
         print("no units for bf16 here (AMX, AVX512_BF16): it is emulated, and slower than fp32")

@@ -55,6 +55,17 @@ def test_an_existing_report_is_not_overwritten(tmp_path):
     assert path.read_text() == "mine"
 
 
+def test_training_is_measured_case_by_case(tmp_path, capsys):
+    words = ["indextts2-training", "--preset", "tiny", "--device", "cpu", "--seconds", "1"]
+    words += ["--batch-sizes", "2", "--no-gradient-checkpointing", "--json", str(tmp_path / "a")]
+    main([*words, "--threads", "1"])
+    (row,) = json.loads((tmp_path / "a").read_text(encoding="utf-8"))["rows"]
+    assert (row["case"]["batch_size"], row["case"]["checkpointing"]) == (2, False)
+    assert row["clips_per_second"] > 0
+    last = capsys.readouterr().out.splitlines()[-2].split()
+    assert last[:3] == ["2", str(row["n_tokens"]), "off"]
+
+
 def test_no_system_is_an_error_that_names_the_argument(capsys):
     with pytest.raises(SystemExit):
         build_parser().parse([])
