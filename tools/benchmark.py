@@ -79,7 +79,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--seconds", type=float, default=5.0, help="of audio in each clip")
     work.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4], metavar="N",
                       help="clips in a batch, one case each")  # fmt: skip
-    work.add_argument("--lora-rank", type=int, default=16, help="size of the adapters")
+    work.add_argument("--lora-rank", "--lora-r", type=int, default=16, help="size of the adapters")
     work.add_argument("--gradient-checkpointing", action=argparse.BooleanOptionalAction,
                       help="with it, or without it, alone (default: both)")  # fmt: skip
     machine = _add_common(parser)
