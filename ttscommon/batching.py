@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -52,6 +53,14 @@ class CountedEpochs:
         if epoch == len(self._ends) - 1:
             self._ends.append(self._ends[-1] + len(keys))
         return keys
+
+    def all_keys(self) -> Iterator[BatchKey]:
+        """The batches of epoch 0, then of epoch 1, and so on without end."""
+        for epoch in itertools.count():
+            keys = self.keys(epoch)
+            if not keys:
+                raise UserError("no clips to train on", fix="prepare some recordings first")
+            yield from keys
 
     def after(self, n_batches: int) -> float:
         """How many epochs, with fractions, so many batches are; those not asked for yet apart."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ttscommon.files import (
     write_json,
 )
 
-FORMAT = "ttscommon.state"
+FORMAT, VERSION = "ttscommon.state", 1
 MOST_CHANGES = 12  # in one complaint
 AGAIN = "run the same command again"
 
@@ -57,15 +57,20 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class State:
-    """One resume point, apart from its tensors."""
+    """One resume point, apart from its tensors.
+
+    Attributes:
+        metrics, best_metrics: of the last evaluation, and of the best
+    """
 
     step: int
     settings: dict[str, Any]
     fingerprint: str
-    best_value: float | None
-    best_step: int
-    metrics: dict[str, float]
-    finished: bool
+    best_value: float | None = None
+    best_step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    finished: bool = False
 
 
 def save_state(
@@ -81,30 +86,40 @@ def save_state(
         UserError: if the disk can't take it; the old resume point stays
     """
     weights = {
-        f"{key}.{name}": tensor.detach().contiguous().clone()
+        f"{key}.{name}": tensor.detach().contiguous()
         for key, module in modules.items()
         for name, tensor in _saved_tensors(module).items()
     }
     moments = {
-        f"{names[index]}|{field}": torch.as_tensor(value).detach().contiguous().clone()
-        for index, fields in optimizer.state_dict()["state"].items()
-        for field, value in fields.items()
+        f"{names[index]}|{name}": torch.as_tensor(value).detach().contiguous()
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
     }
     require_free_disk(folder, sum(t.nbytes for t in [*weights.values(), *moments.values()]))
     with atomic_folder(folder) as draft:
         save_file(weights, draft / "model.safetensors")
         save_file(moments, draft / "optimizer.safetensors")
-        header = {"format": FORMAT, "version": 1, "versions": versions()}
+        header = {"format": FORMAT, "version": VERSION, "versions": versions()}
         write_json(draft / "state.json", {**header, **vars(state)})
 
 
 def load_state(folder: Path) -> State | None:
-    """The resume point's `state.json`, or None if there is no resume point."""
+    """The resume point's `state.json`, or None if there is no resume point.
+
+    Raises:
+        UserError: if it is broken, or of a newer version
+    """
     recover_folder(folder)
     if not folder.exists():
         return None
     data = read_json(folder / "state.json", format=FORMAT)
-    return State(**{name: data[name] for name in State.__dataclass_fields__})
+    if data.get("version", VERSION) > VERSION:
+        what = f"a resume point of version {data['version']}, this program knows {VERSION}"
+        raise UserError(what, where=folder, fix="use the newer program, or start anew: --overwrite")
+    try:
+        return State(**{f.name: data[f.name] for f in fields(State) if f.name in data})
+    except TypeError as error:
+        raise UserError(f"not a resume point: {error}", where=folder, fix="move it away") from error
 
 
 def load_tensors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from ttscommon.errors import UserError
 
@@ -36,7 +39,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     aside = path.with_name(f".{path.name}.old")
-    shutil.rmtree(draft, ignore_errors=True)
+    _remove_left_drafts(path)
     draft.mkdir()
     try:
         yield draft
@@ -47,6 +50,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _remove_left_drafts(path: Path) -> None:
+    """Drafts of `path` whose writer was killed; of a large model two would fill a disk."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        writer = draft.name.rsplit(".", 2)[1]
+        if (
+            not writer.isdecimal()
+            or int(writer) == os.getpid()
+            or not psutil.pid_exists(int(writer))
+        ):
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def recover_folder(path: Path) -> None:

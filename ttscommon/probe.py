@@ -108,7 +108,12 @@ def check_causality(
 
 @torch.no_grad()
 def check_entropy_floor(
-    loss_of: Callable[[Tensor], Tensor], shape: Sequence[int], *, n_tokens: int, seed: int = 0
+    loss_of: Callable[[Tensor], Tensor],
+    shape: Sequence[int],
+    *,
+    n_tokens: int,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Check:
     """Are random tokens, which can't be predicted, predicted no better than by chance?
 
@@ -116,9 +121,11 @@ def check_entropy_floor(
         loss_of: mean cross-entropy () of ids (B, T)
         shape: (B, T) of the ids to try
         n_tokens: ids are drawn evenly below this
+        device: where `loss_of` wants them; they are the same on all
     """
     chance = torch.Generator().manual_seed(seed_for(seed, "entropy floor"))
-    loss = float(loss_of(torch.randint(0, n_tokens, tuple(shape), generator=chance)))
+    ids = torch.randint(0, n_tokens, tuple(shape), generator=chance)
+    loss = float(loss_of(ids.to(device)))
     floor = FLOOR_SHARE * math.log(n_tokens)
     passed = loss >= floor  # and not nan
     note = "" if passed else "the model sees what it should predict"

@@ -179,12 +179,13 @@ class Monitor:
         values: Mapping[str, float],
         others: Mapping[str, float] | None = None,
     ) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(f"{group}/{name}", value, step)
         record = {"step": step, "group": group, **(others or {})}
         record |= {name: float(value) for name, value in values.items()}
-        append_record(self.records, record)
         self._history.add(record)
+        with self._surviving():
+            for name, value in values.items():
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+            append_record(self.records, record)
 
     def _refresh(self, *, is_urgent: bool = False) -> None:
         self.page.refresh(self._facts(), state="training", is_urgent=is_urgent)

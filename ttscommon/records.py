@@ -19,10 +19,12 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):
+        if not line:
+            continue
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, UnicodeDecodeError):
             log.warning("%s: left out a broken line", path)
     return records
 
@@ -33,8 +35,8 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in record.items()
     }
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(plain) + "\n")
+    with path.open("ab", buffering=0) as file:  # in one piece, or a kill leaves two halves
+        file.write(json.dumps(plain).encode() + b"\n")
 
 
 def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:

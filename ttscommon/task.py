@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -11,6 +11,9 @@ from torch import nn
 
 from ttscommon.progress import Monitor
 from ttscommon.schedule import Schedule
+
+# Settings that change how a run goes but not what it computes, so a resume may change them.
+FREE_SETTINGS = ("log_every", "save_every", "workers", "device", "compile", "patience")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,20 @@ class FitConfig:
     seed: int = 0
     title: str = "train"
     task_settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def kept_settings(self, n_processes: int) -> dict[str, Any]:
+        """What must stay equal for a resume to go on with the same batches and weights.
+
+        Two processes may go on as one with twice the accumulation: the batches of a step are the
+        same.
+        """
+        settings = {k: v for k, v in asdict(self).items() if k not in FREE_SETTINGS}
+        settings["batches_per_step"] = settings.pop("grad_accumulation") * n_processes
+        return {**settings, "betas": list(self.betas), "task_settings": dict(self.task_settings)}
+
+    def is_stale(self, step: int, best_step: int) -> bool:
+        """Whether the last evaluations, as many as the patience, brought nothing better."""
+        return 0 < self.patience * self.evaluate_every <= step - best_step
 
 
 class Batch(Protocol):
@@ -78,7 +95,11 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class FitReport:
-    """How a run ended."""
+    """How a run ended.
+
+    Attributes:
+        metrics: of the best checkpoint
+    """
 
     step: int
     best_step: int

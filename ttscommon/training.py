@@ -12,8 +12,9 @@ import contextlib
 import itertools
 import logging
 import math
+import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from ttscommon.errors import UserError
 from ttscommon.interrupt import StopRequest, stop_requests
 from ttscommon.losses import Losses
 from ttscommon.machine import on_cpu
+from ttscommon.parameters import trained_of
 from ttscommon.progress import Monitor
 from ttscommon.schedule import Average, learning_rate_share
 from ttscommon.seeds import seed_for
@@ -44,8 +46,7 @@ from ttscommon.task import FitConfig, FitReport, Task
 
 log = logging.getLogger(__name__)
 
-# Settings that change how a run goes but not what it computes, so a resume may change them.
-FREE_SETTINGS = ("log_every", "save_every", "workers", "device", "compile", "patience")
+SAVE_SECONDS = 600.0  # at most between two resume points
 # A LoRA's first factor has no gradient until the second has left zero, so look at a few steps.
 GRADIENT_CHECK_STEPS = 3
 
@@ -59,7 +60,7 @@ def fit(task: Task, plan: BatchPlan[Any], config: FitConfig, run: RunFolder) -> 
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the step is done and saved
     """
     accelerator = _accelerator(config)
-    settings = _settings(config, accelerator.num_processes)
+    settings = config.kept_settings(accelerator.num_processes)
     state = load_state(run.state)
     if state is not None and run.overwrite and changes(state, settings, plan.fingerprint):
         log.info(
@@ -70,11 +71,12 @@ def fit(task: Task, plan: BatchPlan[Any], config: FitConfig, run: RunFolder) -> 
         state = None
     if state is not None:
         refuse_changes(state, settings, plan.fingerprint, where=run.state)
-        if state.finished:
+        if state.finished and _is_over(state, config):
             log.info("%s was finished at step %d", config.title, state.step)
-            return FitReport(state.step, state.best_step, state.best_value, state.metrics)
+            return _report_of(state)
+        state = replace(state, finished=False)
     else:
-        state = State(0, settings, plan.fingerprint, None, 0, {}, False)
+        state = State(0, settings, plan.fingerprint)
     loop = _Loop(task, plan, config, run, accelerator, state)
     with stop_requests() as stop:
         try:
@@ -86,7 +88,7 @@ def fit(task: Task, plan: BatchPlan[Any], config: FitConfig, run: RunFolder) -> 
 def begins_anew(plan: BatchPlan[Any], config: FitConfig, run: RunFolder, n_processes: int) -> bool:
     """Whether `fit` would start at the first step, not looking at whether it would refuse."""
     state = load_state(run.state)
-    settings = _settings(config, n_processes)
+    settings = config.kept_settings(n_processes)
     return state is None or (run.overwrite and bool(changes(state, settings, plan.fingerprint)))
 
 
@@ -123,6 +125,7 @@ class _Loop:
             module.compile()
         self.model, self.optimizer = accelerator.prepare(module, optimizer)
         self.unproven = set(self.names)  # tensors that no gradient has reached yet
+        self.saved_at = time.monotonic()
         self.pending: list[tuple[int, tuple[str, ...], Tensor, dict[str, Tensor]]] = []
         self.monitor = Monitor(
             run.logs,
@@ -136,24 +139,32 @@ class _Loop:
             device=str(accelerator.device),
         )
         if accelerator.is_main_process:
-            _announce(module, config, state.step, accelerator)
+            where = (
+                f"on {accelerator.device}, {config.amp}, {accelerator.num_processes} process(es)"
+            )
+            log.info("%s: %s %s", config.title, trained_of(module), where)
+            if state.step:
+                log.info("%s goes on from step %d of %d", config.title, state.step, config.steps)
 
     def run(self, stop: StopRequest) -> FitReport:
         config, batches = self.config, self._batches()
         began = self.state.step
         for step in range(began + 1, config.steps + 1):
-            stopping = self._with_memory_advice(step, batches, stop)
+            with _memory_advice(f"at step {step}"):
+                stopping, is_late = self._train_step(step, batches, stop)
             if step - began <= GRADIENT_CHECK_STEPS:
                 self._check_gradients(last=step - began == GRADIENT_CHECK_STEPS)
-            last = step == config.steps
+            last, is_scored = step == config.steps, False
             if last or stopping or step % config.log_every == 0 or self._is_cpu:
                 self._report(step, line=last or step % config.log_every == 0)
             if last or step % config.evaluate_every == 0:
-                self._evaluate(step)
+                is_scored = True
+                with _memory_advice(f"while evaluating at step {step}"):
+                    self._evaluate(step)
                 last = last or self._is_stale(step)
             if last:
                 self._export(self.folder.final, step)
-            if last or stopping or step % config.save_every == 0:
+            if last or stopping or is_scored or is_late or step % config.save_every == 0:
                 self._save(step, finished=last)
             if stopping and not last:
                 raise KeyboardInterrupt(
@@ -161,23 +172,20 @@ class _Loop:
                 )
             if last:
                 break
-        state = self.state
-        return FitReport(state.step, state.best_step, state.best_value, state.metrics)
+        return _report_of(self.state)
 
-    def _with_memory_advice(self, step: int, batches: Iterator[Any], stop: StopRequest) -> bool:
-        try:
-            return self._train_step(step, batches, stop)
-        except torch.cuda.OutOfMemoryError as error:
-            raise UserError(
-                f"out of GPU memory at step {step}",
-                fix="halve --batch-size and double --grad-accumulation: same result, less memory",
-            ) from error
+    def _train_step(
+        self, step: int, batches: Iterator[Any], stop: StopRequest
+    ) -> tuple[bool, bool]:
+        """One optimizer step.
 
-    def _train_step(self, step: int, batches: Iterator[Any], stop: StopRequest) -> bool:
-        """One optimizer step; returns whether any process was asked to stop."""
+        Returns:
+            whether any process was asked to stop, and whether saving is overdue
+        """
         config, accelerator = self.config, self.accelerator
         micro = list(itertools.islice(batches, config.grad_accumulation))
-        told = [float(sum(batch.n_targets for batch in micro)), float(stop.asked)]
+        is_late = accelerator.is_main_process and self._is_save_overdue
+        told = [float(sum(batch.n_targets for batch in micro)), float(stop.asked), float(is_late)]
         agreed = accelerator.reduce(torch.tensor(told, device=accelerator.device), "sum")
         share = accelerator.num_processes / agreed[0]  # DDP averages; we want the sum over targets
         for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
@@ -206,14 +214,16 @@ class _Loop:
         self.optimizer.step()
         if self.average is not None:
             self.average.update(accelerator.unwrap_model(self.model), step)
-        return bool(agreed[1] > 0) if accelerator.num_processes > 1 else stop.asked
+        if accelerator.num_processes == 1:
+            return stop.asked, is_late
+        return bool(agreed[1] > 0), bool(agreed[2] > 0)
 
     def _batches(self) -> Iterator[Any]:
         """This process's batches from the resume point on, loaded ahead by workers if asked."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         first = self.state.step * self.config.grad_accumulation * world
         left = (self.config.steps - self.state.step) * self.config.grad_accumulation
-        mine = itertools.islice(_stream(self.epochs), first + rank, None, world)
+        mine = itertools.islice(self.epochs.all_keys(), first + rank, None, world)
         keys = itertools.islice(mine, left)  # lazy: a long run has millions
         loaded, workers = _Loaded(self.plan), self.config.workers
         return iter(DataLoader(loaded, batch_size=None, sampler=keys, num_workers=workers))
@@ -279,21 +289,28 @@ class _Loop:
         metrics = broadcast_object_list([metrics])[0]
         self.monitor.scalars("val", step, metrics)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        if not math.isfinite(metrics[self.config.monitor]):
+            raise UserError(
+                f"scores of the held-out clips are not finite at step {step}: {shown}",
+                where=self.folder.state,
+                fix="look at these clips, or lower --learning-rate; the last save is good",
+            )
+        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         if self.accelerator.is_main_process:
             log.info("%s evaluation at %d  %s", self.config.title, step, shown)
         value = metrics[self.config.monitor]
         best = self.state.best_value
-        self.state = State(**{**vars(self.state), "metrics": metrics})
+        self.state = replace(self.state, metrics=metrics)
         if best is None or value < best:
-            self.state = State(**{**vars(self.state), "best_value": value, "best_step": step})
+            self.state = replace(self.state, best_value=value, best_step=step, best_metrics=metrics)
             self._export(self.folder.best, step)
 
     def _is_stale(self, step: int) -> bool:
         """Whether the last evaluations, as many as the patience, brought nothing better."""
-        config, best = self.config, self.state.best_step
-        if not config.patience or step - best < config.patience * config.evaluate_every:
+        best = self.state.best_step
+        if not self.config.is_stale(step, best):
             return False
-        log.info("%s ends early: nothing better since step %d", config.title, best)
+        log.info("%s ends early: nothing better since step %d", self.config.title, best)
         return True
 
     def _export(self, folder: Path, step: int) -> None:
@@ -303,10 +320,15 @@ class _Loop:
 
     def _save(self, step: int, *, finished: bool) -> None:
         self._refuse_nan()
-        self.state = State(**{**vars(self.state), "step": step, "finished": finished})
+        self.state = replace(self.state, step=step, finished=finished)
         if self.accelerator.is_main_process:
             save_state(self.folder.state, self.state, self.saved, self.optimizer, self.names)
+        self.saved_at = time.monotonic()
         self.accelerator.wait_for_everyone()
+
+    @property
+    def _is_save_overdue(self) -> bool:
+        return time.monotonic() - self.saved_at >= SAVE_SECONDS
 
     def _averaged(self) -> nn.Module:
         if self.average is not None:
@@ -344,15 +366,6 @@ class _Loaded(Dataset):
         return self.plan.load(key)
 
 
-def _stream(epochs: CountedEpochs) -> Iterator[BatchKey]:
-    """All batches of epoch 0, then of epoch 1, and so on without end."""
-    for epoch in itertools.count():
-        keys = epochs.keys(epoch)
-        if not keys:
-            raise UserError("no clips to train on", fix="prepare some recordings first")
-        yield from keys
-
-
 def _accelerator(config: FitConfig) -> Accelerator:
     try:
         return Accelerator(mixed_precision=config.amp, cpu=on_cpu(config.device))
@@ -363,28 +376,22 @@ def _accelerator(config: FitConfig) -> Accelerator:
         ) from error
 
 
-def _settings(config: FitConfig, n_processes: int) -> dict[str, Any]:
-    """What must stay equal for a resume to go on with the same batches and weights.
-
-    Two processes may go on as one with twice the accumulation: the batches of a step are the same.
-    """
-    settings = {k: v for k, v in asdict(config).items() if k not in FREE_SETTINGS}
-    settings["batches_per_step"] = settings.pop("grad_accumulation") * n_processes
-    return {**settings, "betas": list(config.betas), "task_settings": dict(config.task_settings)}
+def _is_over(state: State, config: FitConfig) -> bool:
+    """Whether a finished run is so under the present patience, too."""
+    return state.step >= config.steps or config.is_stale(state.step, state.best_step)
 
 
-def _announce(module: nn.Module, config: FitConfig, step: int, accelerator: Accelerator) -> None:
-    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in module.parameters())
-    parts = {
-        name: sum(p.numel() for p in child.parameters() if p.requires_grad)
-        for name, child in module.named_children()
-    }
-    shown = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parts.items() if count)
-    log.info(
-        "%s: training %.2f M of %.2f M parameters (%s) on %s, %s, %d process(es)",
-        *(config.title, trained / 1e6, total / 1e6, shown),
-        *(accelerator.device, config.amp, accelerator.num_processes),
-    )
-    if step:
-        log.info("%s goes on from step %d of %d", config.title, step, config.steps)
+def _report_of(state: State) -> FitReport:
+    metrics = state.best_metrics or state.metrics
+    return FitReport(state.step, state.best_step, state.best_value, metrics)
+
+
+@contextlib.contextmanager
+def _memory_advice(when: str) -> Iterator[None]:
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise UserError(
+            f"out of GPU memory {when}",
+            fix="halve --batch-size and double --grad-accumulation: same result, less memory",
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ttscommon.ledger import Ledger, content_key
+from ttscommon.records import read_records
 
 
 def test_results_are_there_for_the_next_run(tmp_path):
@@ -43,3 +44,9 @@ def test_the_key_of_a_file_changes_with_its_bytes_only(tmp_path):
         (tmp_path / name).write_bytes(content)
     keys = [content_key(tmp_path / name) for name in "abc"]
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_line_cut_inside_a_letter_costs_that_line_alone(tmp_path):
+    path = tmp_path / "kept.jsonl"
+    path.write_bytes('{"a": "\u2028ö"}\n{"b": "ö'.encode()[:-1])
+    assert read_records(path) == [{"a": "\u2028ö"}]

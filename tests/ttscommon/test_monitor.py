@@ -80,7 +80,7 @@ def test_a_line_tells_losses_pace_memory_and_what_is_left(finished):
 def test_a_killed_run_goes_on_without_a_step_twice(tmp_path):
     train_until_killed(tmp_path, kill_at=8)
     path = tmp_path / "logs/progress.jsonl"
-    assert read_records(path)[-1]["step"] == 8  # done again, since step 6 was saved last
+    assert read_records(path)[-1]["step"] == 8  # done again, since step 7 was saved last
     with path.open("a", encoding="utf-8") as file:
         file.write('{"step": 8, "gro')
     train(tmp_path)
@@ -101,7 +101,7 @@ def test_the_page_of_a_resumed_run_holds_what_came_before(tmp_path):
     assert "at step 1</title>" in page
     assert "at step 12</title>" in page
     assert "From the beginning" in page
-    assert "From step 6" in page
+    assert "From step 7" in page
     assert (tmp_path / "logs/samples/0000003-generated.flac").read_bytes() == old
     samples = [(r["name"], r["step"]) for r in read_records(tmp_path / "logs/samples.jsonl")]
     assert len(set(samples)) == len(samples) == 3 * len({1, *range(3, 13)})

@@ -18,8 +18,12 @@ from torch.multiprocessing.spawn import start_processes
 
 from tests.fresh import FRESH, METHOD
 from tests.ttscommon.toy_task import ToyPlan, ToyTask, toy_config, toy_run
+from ttscommon import training
+from ttscommon.checkpoints import load_state
 from ttscommon.errors import UserError
+from ttscommon.files import read_json, write_json
 from ttscommon.machine import processes
+from ttscommon.task import FitConfig
 from ttscommon.training import fit
 
 
@@ -150,6 +154,80 @@ def test_a_run_without_progress_ends_early_and_stays_ended(tmp_path: Path) -> No
         report = fit(Stuck(), ToyPlan(), config, toy_run(tmp_path))
         assert (report.step, report.best_step) == (8, 4)
     assert (tmp_path / "final" / "toy.st").exists()
+
+
+class ScoredTask(ToyTask):
+    """The toy with made-up losses at its evaluations."""
+
+    def __init__(self, losses: list[float]):
+        super().__init__()
+        self.losses = losses
+
+    def evaluate(self, module, monitor, step):
+        return {"loss": self.losses[step - 1], "step": float(step)}
+
+
+def test_the_report_holds_the_scores_of_the_best_checkpoint(tmp_path: Path) -> None:
+    task = ScoredTask([3.0, 1.0, 2.0])
+    report = fit(task, ToyPlan(), toy_config(steps=3), toy_run(tmp_path))
+    assert (report.best_step, report.best_value) == (2, 1.0)
+    assert report.metrics == {"loss": 1.0, "step": 2.0}
+    assert fit(ToyTask(), ToyPlan(), toy_config(steps=3), toy_run(tmp_path)) == report
+
+
+def test_a_run_that_patience_ended_goes_on_with_more_of_it(tmp_path: Path) -> None:
+    losses = [2.0, 3.0, 3.0, 3.0, 1.0, 1.5]
+    short = fit(ScoredTask(losses), ToyPlan(), toy_config(steps=6, patience=2), toy_run(tmp_path))
+    assert short.step == 3
+    more = fit(ScoredTask(losses), ToyPlan(), toy_config(steps=6, patience=0), toy_run(tmp_path))
+    assert (more.step, more.best_step) == (6, 5)
+
+
+@pytest.mark.parametrize("bad_at", [1, 3])
+def test_scores_that_are_no_numbers_end_the_run_with_a_good_save(
+    tmp_path: Path, bad_at: int
+) -> None:
+    losses = [1.0] * 4
+    losses[bad_at - 1] = float("nan")
+    with pytest.raises(UserError, match=f"not finite at step {bad_at}: loss nan"):
+        fit(ScoredTask(losses), ToyPlan(), toy_config(steps=4), toy_run(tmp_path))
+    report = fit(ScoredTask([1.0] * 4), ToyPlan(), toy_config(steps=4), toy_run(tmp_path))
+    assert report.step == 4
+
+
+def test_a_resume_point_follows_each_evaluation_and_ten_minutes(tmp_path: Path, monkeypatch):
+    def killed(task: ToyTask, config: FitConfig, folder: Path) -> int:
+        with pytest.raises(ZeroDivisionError):
+            fit(task, ToyPlan(bad_step=6), config, toy_run(folder))
+        state = load_state(folder / "state")
+        return state.step if state else 0
+
+    rare = toy_config(steps=9, save_every=500, evaluate_every=4)
+    assert killed(ToyTask(), rare, tmp_path / "evaluated") == 4
+    rare = toy_config(steps=9, save_every=500, evaluate_every=500)
+    assert killed(ToyTask(), rare, tmp_path / "neither") == 0
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    assert killed(ToyTask(), rare, tmp_path / "late") == 5
+
+
+def test_a_killed_save_leaves_no_draft_behind(tmp_path: Path) -> None:
+    gone = FRESH.Process(target=int)
+    gone.start()
+    gone.join()
+    draft = tmp_path / f".state.{gone.pid}.part"
+    draft.mkdir()
+    other = tmp_path / f".state.{os.getppid()}.part"  # of somebody who is still writing
+    other.mkdir()
+    fit(ToyTask(), ToyPlan(), toy_config(steps=1), toy_run(tmp_path))
+    assert (draft.exists(), other.exists()) == (False, True)
+
+
+def test_a_resume_point_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    fit(ToyTask(), ToyPlan(), toy_config(steps=1), toy_run(tmp_path))
+    path = tmp_path / "state/state.json"
+    write_json(path, {**read_json(path), "version": 2})
+    with pytest.raises(UserError, match="version 2, this program knows 1"):
+        fit(ToyTask(), ToyPlan(), toy_config(steps=1), toy_run(tmp_path))
 
 
 def test_changed_settings_and_data_are_listed_not_resumed(tmp_path: Path) -> None:

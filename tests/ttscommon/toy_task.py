@@ -36,7 +36,14 @@ class ToyBatch:
 class ToyPlan:
     """Sequences of different length with an augmentation drawn for each item."""
 
-    def __init__(self, n_items: int = 12, seed: int = 0, bad_item: int | None = None):
+    def __init__(
+        self,
+        n_items: int = 12,
+        seed: int = 0,
+        bad_item: int | None = None,
+        bad_step: int | None = None,
+    ):
+        self.n_loads, self.bad_step = 0, bad_step
         self.lengths = np.array([3 + (i * 7) % 9 for i in range(n_items)])
         self.seed, self.bad_item = seed, bad_item
         self.fingerprint = f"toy-{n_items}-{seed}"
@@ -47,6 +54,9 @@ class ToyPlan:
         )
 
     def load(self, key: BatchKey) -> ToyBatch:
+        self.n_loads += 1
+        if self.n_loads == self.bad_step:
+            raise ZeroDivisionError("as if the power was cut")
         rows = []
         for item in key.items:
             noise = torch.Generator().manual_seed(seed_for(self.seed, "item", key.epoch, item))
