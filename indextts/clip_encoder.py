@@ -19,15 +19,23 @@ from indextts.checkpoint import CheckpointFolder
 from indextts.frontend.text import PAUSE
 from indextts.frontend.tokenizer import TextTokenizer
 from indextts.gpt.model import UnifiedVoice
-from indextts.references import LOUDEST, SILENT, ReferenceModels
+from indextts.references import LOUDEST, SILENT, FeatureModel
+from indextts.s2mel.codec import SemanticCodec
 from indextts.s2mel.reference import to_16k
 from ttscommon import audio
 from ttscommon.errors import UserError
+from ttscommon.ledger import weights_key
 
 Arrays = dict[str, np.ndarray]  # by the names they have in files
 GLOSSARY = "glossary.yaml"
 MAX_PROMPT_FRAMES = 750  # 15 s at 50 a second, as long as references are when speaking
 SPEAKING = ("gpt", "text_embedding", "mel_embedding", "text_head", "mel_head")
+
+W2V_BERT_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+
+
+class ClipFault(UserError):
+    """What makes one clip of no use, whatever machine and weights it is read with."""
 
 
 class ClipEncoder:
@@ -60,19 +68,19 @@ class ClipEncoder:
         rules = [path.read_bytes() for path in (folder.tokenizer, glossary) if path.is_file()]
         self.tokenizer_sha256 = hashlib.sha256(b"".join(rules)).hexdigest()
 
-    @property
+    @cached_property
     def sound_mark(self) -> str:
         """Changes with the weights that sound is read with."""
-        others = (self.folder.semantic_codec, self.folder.w2v_bert / "model.safetensors")
-        sizes = [path.stat().st_size for path in others]
-        statistics = hashlib.sha256(self.folder.w2v_stat.read_bytes()).hexdigest()
-        return repr((self.fingerprint, sizes, statistics))
+        folder = self.folder
+        features = [folder.w2v_bert / name for name in W2V_BERT_FILES]
+        files = [folder.semantic_codec, folder.w2v_stat, *filter(Path.is_file, features)]
+        return repr((self.fingerprint, [(path.name, weights_key(path)) for path in files]))
 
     def read_text(self, text: str) -> tuple[np.ndarray, Counter[str]]:
         """int32 (L,) ids, and the pieces that the tokenizer doesn't know.
 
         Raises:
-            UserError: if nothing is left to say, or more than the model reads
+            ClipFault: if nothing is left to say, or more than the model reads
         """
         pieces = self.tokenizer.pieces(PAUSE.sub(" ", text))
         ids = self.tokenizer.ids(pieces)
@@ -83,23 +91,26 @@ class ClipEncoder:
         ]
         known = len([piece for piece in pieces if piece.strip("▁")]) - len(unknown)
         if known <= 0:
-            raise UserError("the tokenizer knows nothing of the text")
+            raise ClipFault("the tokenizer knows nothing of the text")
         if len(ids) > (most := self.gpt.config.max_text_tokens):
-            raise UserError(f"a text of more tokens than the model reads, {most}")
+            raise ClipFault(f"a text of more tokens than the model reads, {most}")
         return np.array(ids, dtype=np.int32), Counter(unknown)
 
     def load(self, path: Path) -> audio.Audio:
         """(S,) as references are loaded, at the rate of the mels; may run in a thread.
 
         Raises:
-            UserError: if it can't be read, is silent or absurdly loud
+            ClipFault: if it can't be read, is silent or absurdly loud
         """
-        sound = audio.load(path, self.sample_rate)
+        try:
+            sound = audio.load(path, self.sample_rate)
+        except UserError as error:
+            raise ClipFault(error.what) from error
         peak = float(np.abs(sound).max())
         if peak < SILENT:
-            raise UserError("silent")
+            raise ClipFault("silent")
         if peak > LOUDEST:
-            raise UserError("samples far beyond full scale")
+            raise ClipFault("samples far beyond full scale")
         return sound
 
     @torch.no_grad()
@@ -109,15 +120,20 @@ class ClipEncoder:
         One clip at a time, without padding, so that the codes are those that inference finds.
 
         Raises:
-            UserError: if it has more codes than the model writes, or the memory doesn't suffice
+            ClipFault: if it is shorter than a feature, or has more codes than the model writes
+            UserError: if the models can't be read, or the memory doesn't suffice
         """
+        w2v_bert, codec = self._models
         try:
             with self.timed("features"):
-                samples = torch.from_numpy(sound)[None].to(self.device)
-                features = self._models.features(to_16k(samples, self.sample_rate))
+                samples = to_16k(torch.from_numpy(sound)[None].to(self.device), self.sample_rate)
+                try:
+                    features = w2v_bert(samples)
+                except UserError as error:
+                    raise ClipFault(error.what) from error
                 w2v = _numbers(features[0]).astype(np.float16)
             with self.timed("codes"):
-                codes, _ = self._models.codec.quantize(features)
+                codes, _ = codec.quantize(features)
                 codes = _numbers(codes[0]).astype(np.int32)
             with self.timed("conditions"):
                 prompt = features[:, :MAX_PROMPT_FRAMES]
@@ -127,7 +143,7 @@ class ClipEncoder:
             fix = "--device cpu, or shorter clips: --max-duration 10"
             raise UserError("out of GPU memory", fix=fix) from error
         if len(codes) > (most := self.gpt.config.max_mel_tokens):
-            raise UserError(f"more codes than the model writes, {most}")
+            raise ClipFault(f"more codes than the model writes, {most}")
         return {"codes": codes, "w2v": w2v, "condition": condition, "emo_vec": emotion}
 
     @contextmanager
@@ -139,10 +155,25 @@ class ClipEncoder:
         finally:
             self.seconds[stage] += time.perf_counter() - began
 
+    def load_models(self) -> None:
+        """Read now what sound is read with, so that a broken file is told before any clip.
+
+        Raises:
+            UserError: if a file is broken
+        """
+        _ = self._models
+
     @cached_property
-    def _models(self) -> ReferenceModels:
+    def _models(self) -> tuple[FeatureModel, SemanticCodec]:
+        from indextts.frontend.w2v_bert import W2vBert  # brings transformers
+
+        folder = self.folder
         with self.timed("loading"):
-            return ReferenceModels.load(self.folder, self.device)
+            codec = weights.load_codec(
+                folder.semantic_codec, folder.config.codec, device=self.device
+            )
+            codec.decoder = None  # has no use here
+            return W2vBert.from_folder(folder.w2v_bert, folder.w2v_stat, device=self.device), codec
 
 
 def _without_speech(gpt: UnifiedVoice) -> UnifiedVoice:

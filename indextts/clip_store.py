@@ -47,11 +47,36 @@ class Note:
 
 
 class ClipStore:
-    """Files below an output folder."""
+    """Files below an output folder.
+
+    Attributes:
+        suffixes: of the files of a clip; its id comes before
+    """
+
+    suffixes: tuple[str, ...] = (*(f"_{kind}.npy" for kind in KINDS), ".json")
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.features = folder / FEATURES
+
+    def require_own(self, speaker: str) -> None:
+        """Refuse to replace the prepared clips of somebody else, or of another program.
+
+        Raises:
+            UserError: naming the speaker whose they are
+        """
+        described = self.folder / INFO_FILE
+        owner = read_json(described).get("speaker") if described.is_file() else speaker
+        manifests = (self.folder / TRAIN_MANIFEST, self.folder / VALIDATION_MANIFEST)
+        if owner != speaker:
+            what = f"the clips in this folder are {owner}'s, not {speaker}'s"
+        elif not described.is_file() and any(path.exists() for path in manifests):
+            what = "the clips in this folder were prepared by another program"
+        else:
+            return
+        raise UserError(
+            what, where=self.folder, fix="give another --output-dir, or move this folder away"
+        )
 
     def note(self, utterance: Utterance) -> Note | None:
         """None if there is none that can be used."""
@@ -79,7 +104,7 @@ class ClipStore:
         write_json(path, {"format": NOTE_FORMAT, "version": 1, **asdict(note)})
 
     def publish(self, lines: Mapping[str, str], info: Mapping[str, Any]) -> None:
-        """Write manifests and description, unless they are there already.
+        """Write the description, and the manifests unless they are there already.
 
         Args:
             lines: the text of each manifest
@@ -125,12 +150,15 @@ class ClipStore:
                 path.unlink(missing_ok=True)
 
     def remove_others(self, utterances: Sequence[Utterance]) -> None:
-        """Delete the files of clips that are no longer there."""
+        """Delete the files of clips that are no longer there; only those that a note is of."""
         kept = self.files(utterances)
-        ours = (".json", *(f"_{kind}.npy" for kind in KINDS))
-        for path in self.features.iterdir():
-            if path not in kept and path.name.endswith(ours):
-                path.unlink(missing_ok=True)
+        for note in self.features.glob("*.json"):
+            if note in kept or not _is_note(note):
+                continue
+            for suffix in self.suffixes:  # the note is the last of them
+                path = self.features / (note.stem + suffix)
+                if path not in kept:
+                    path.unlink(missing_ok=True)
 
     def files(self, utterances: Sequence[Utterance]) -> set[Path]:
         """What clips have below `features`."""
@@ -147,6 +175,13 @@ class ClipStore:
 
     def _array_path(self, utterance: Utterance, kind: str) -> Path:
         return self.features / f"{utterance.id}_{kind}.npy"
+
+
+def _is_note(path: Path) -> bool:
+    try:
+        return read_json(path, format=NOTE_FORMAT) is not None
+    except UserError:
+        return False
 
 
 def _is_text(path: Path, text: str) -> bool:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 INFO_FILE, INFO_FORMAT = "dataset_info.json", "indextts.lora_dataset"
 TRAIN_MANIFEST, VALIDATION_MANIFEST = "train_manifest.jsonl", "val_manifest.jsonl"
 PREPARE = "python tools/prepare_lora_dataset.py"
-NEEDED = ("id", "text", "text_ids_path", "codes_path", "text_len", "code_len")
+NEEDED = ("id", "text_ids_path", "codes_path", "text_len", "code_len")
 MOST_NAMES = 5  # in a complaint
 
 
@@ -197,12 +197,14 @@ _PATHS = (
 
 
 def _clip(record: Mapping[str, Any], folder: Path, manifest: Path) -> TrainingClip:
-    lacking = [name for name in NEEDED if record.get(name) in (None, "") and name != "text"]
+    lacking = [name for name in NEEDED if record.get(name) in (None, "")]
+    lacking += ["text"] if not isinstance(record.get("text"), str) else []
     if lacking:
         raise UserError(
             f"a line lacks {', '.join(lacking)}; it has {', '.join(record)[:120]}", where=manifest
         )
-    fields = {n: v for n, v in record.items() if n in TrainingClip.__dataclass_fields__}
+    known = TrainingClip.__dataclass_fields__
+    fields = {n: v for n, v in record.items() if n in known and v is not None}
     for name in _PATHS:
         fields[name] = folder / fields[name] if fields.get(name) else None
     try:

@@ -151,6 +151,8 @@ def prepare_patterns(
         for name, file in GLOBAL.items():
             if name in shared:
                 _save(store.features / file, shared[name][0].numpy())
+            else:
+                (store.features / file).unlink(missing_ok=True)
         return work.finish(usable, notes)
 
     clips = prepare(texts.source, prepare_config, encoder, output, store=store, finish=finish)
@@ -165,6 +167,8 @@ class PatternStore(ClipStore):
         without_marks: ids of clips whose text was stripped
         has_global: whether there are vectors for speaking without a prompt
     """
+
+    suffixes = ("_pattern.json", *ClipStore.suffixes)
 
     def __init__(
         self,

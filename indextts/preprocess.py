@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from indextts.clip_encoder import Arrays, ClipEncoder
+from indextts.clip_encoder import Arrays, ClipEncoder, ClipFault
 from indextts.clip_store import SOUND_KINDS, ClipStore, Note
 from indextts.clips import INFO_FILE, INFO_FORMAT, TRAIN_MANIFEST, VALIDATION_MANIFEST
 from indextts.prepare_config import PrepareConfig
@@ -83,10 +83,12 @@ def prepare(
         finish: does what takes all clips, before manifests name them, and says more to describe
 
     Raises:
-        UserError: if fewer than two clips are of use, or the disk is full
+        UserError: if fewer than two clips are of use, the folder is another speaker's, a file of
+            weights is broken, or the disk is full
     """
     state = processes(encoder.device.type, patience=PATIENCE)
     store = store or ClipStore(output)
+    store.require_own(source.speaker)
     if state.is_main_process:
         store.remove_drafts()
     state.wait_for_everyone()
@@ -133,6 +135,8 @@ class _Work:
         seconds = sum(utterance.duration for utterance in self.todo)
         progress = SoundProgress("prepared", seconds, is_shown=is_shown and bool(self.todo))
         n_made = 0
+        if any(map(self._needs_sound, self.todo)):
+            self.encoder.load_models()
         try:
             for utterance, sound in _read_ahead(self.todo, self._load, workers):
                 n_made += self._make(utterance, sound)
@@ -150,12 +154,14 @@ class _Work:
         return note.why is not None or self.store.is_whole(utterance)
 
     def _load(self, utterance: Utterance) -> Audio | None:
-        """None if the sound was read before and only the text has changed."""
+        return self.encoder.load(utterance.path) if self._needs_sound(utterance) else None
+
+    def _needs_sound(self, utterance: Utterance) -> bool:
+        """False if the sound was read before and only the text has changed."""
         note = self.store.note(utterance)
         if note is None or note.why is not None or note.sound != self._keys[utterance.id][0]:
-            return self.encoder.load(utterance.path)
-        is_whole = self.store.is_whole(utterance, SOUND_KINDS)
-        return None if is_whole else self.encoder.load(utterance.path)
+            return True
+        return not self.store.is_whole(utterance, SOUND_KINDS)
 
     def _make(self, utterance: Utterance, sound: Future[Audio | None]) -> bool:
         """Write a clip's files and its note; False if it is of no use."""
@@ -168,9 +174,7 @@ class _Work:
                 arrays["text_ids"], unknown = self.encoder.read_text(utterance.text)
             if loaded is not None:
                 arrays |= self.encoder.read_sound(loaded)
-        except UserError as error:
-            if error.fix:  # the machine's fault, not the clip's
-                raise
+        except ClipFault as error:
             self.store.write(utterance, {}, Note(sound=sound_key, sha256=sha256, why=error.what))
             return False
         code_len = len(arrays["codes"]) if before is None or "codes" in arrays else before.code_len

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from indextts.prepare_config import PrepareConfig
 from ttscommon.audio import UNREADABLE_SUFFIXES, duration, find_audio
 from ttscommon.errors import UserError
@@ -82,6 +80,7 @@ def folder_source(folder: Path, transcripts: Path, config: PrepareConfig, name: 
     _require_folder(folder)
     texts, orphans = match_transcripts(read_transcripts(transcripts), find_audio(folder))
     skipped = [(key, "transcript without a recording") for key in orphans]
+    name = name or next((clip.speaker for clip in _cut_from(folder).values()), "")
     source = _source(folder, texts, skipped, name or _speaker_of(folder), config)
     return _of_use(source, f"--speaker {source.speaker}")
 
@@ -91,8 +90,10 @@ def split(
 ) -> tuple[list[Utterance], list[Utterance], list[str]]:
     """Clips to train on, clips to validate with, and notes on how they were parted.
 
-    Recordings in a random order are held out until they make up the share that isn't trained on,
-    one at least. The last clips are held out where there is a single recording.
+    Recordings are held out in the order of a hash of their names until they make up the share that
+    isn't trained on, one at least: so those that are added later leave the others where they are,
+    but for the one that the share has then grown by. The last clips are held out where there is a
+    single recording.
 
     Raises:
         UserError: if there is but one clip
@@ -143,10 +144,9 @@ def _whole_recordings(
     recordings: Mapping[str, list[Utterance]], share: float, seed: int
 ) -> list[Utterance]:
     seconds = {name: sum(u.duration for u in mine) for name, mine in recordings.items()}
-    names = sorted(recordings)
-    order = np.random.default_rng(seed_for(seed, "split")).permutation(len(names))
+    names = sorted(recordings, key=lambda name: (seed_for(seed, "split", name), name))
     room, chosen = share * sum(seconds.values()) + ROUNDING, []
-    for name in (names[i] for i in order):
+    for name in names:
         if seconds[name] <= room:
             chosen.append(name)
             room -= seconds[name]
@@ -163,6 +163,13 @@ def _source(
 ) -> Source:
     paths = find_audio(folder)
     cut_from = _cut_from(folder)
+    if cut_from and not any(path.relative_to(folder).as_posix() in cut_from for path in paths):
+        raise UserError(
+            "the list of clips names none of those in the folder, so nobody knows which of them "
+            "are of one recording",
+            where=folder.resolve().parent / CLIPS_MANIFEST,
+            fix="cut them again (tools/segment_recordings.py), or move the list away",
+        )
     names = {path: path.relative_to(folder).as_posix() for path in paths}
     ids = _ids(list(names.values()))
     utterances = []
@@ -200,11 +207,14 @@ def _source(
 
 def _cut_from(folder: Path) -> dict[str, Clip]:
     """What `tools/segment_recordings.py` wrote about the clips in `folder`, by their path in it."""
-    manifest = folder.parent / CLIPS_MANIFEST
-    if folder.name != CLIPS_FOLDER or not manifest.is_file():
+    place = folder.resolve()
+    manifest = place.parent / CLIPS_MANIFEST
+    if place.name != CLIPS_FOLDER or not manifest.is_file():
         return {}
-    inside = f"{folder.parent.name}/{folder.name}/"
-    return {clip.audio.partition(inside)[2] or clip.audio: clip for clip in read_manifest(manifest)}
+    # Paths are relative to the folder of a speaker, or to that of a data set without one.
+    return {
+        f"/{clip.audio}".partition(f"/{CLIPS_FOLDER}/")[2]: clip for clip in read_manifest(manifest)
+    }
 
 
 def _with_origin(utterance: Utterance, clip: Clip | None) -> Utterance:

@@ -11,6 +11,9 @@ from typing import Any
 from ttscommon.files import atomic
 from ttscommon.records import read_records
 
+READ_WHOLE = 256 * 2**20  # bytes, half a second
+N_BLOCKS, BLOCK = 257, 2**16  # 16 MB
+
 
 class Ledger:
     """A JSONL file of {"key", "value"}, to which each result is appended as soon as it is there.
@@ -57,6 +60,23 @@ def content_key(path: Path) -> str:
     """Changes with the bytes of the file, not with its name or date."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:24]
+
+
+def weights_key(path: Path) -> str:
+    """Changes with any training or repair of a file of weights, in a moment for gigabytes too.
+
+    A file of more than `READ_WHOLE` bytes is known by its size, its ends and blocks spread evenly
+    over it: training changes every one of them.
+    """
+    size = path.stat().st_size
+    if size <= READ_WHOLE:
+        return content_key(path)
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for i in range(N_BLOCKS):
+            file.seek((size - BLOCK) * i // (N_BLOCKS - 1))
+            digest.update(file.read(BLOCK))
+    return digest.hexdigest()[:24]
 
 
 def _line(key: str, value: Any) -> str:

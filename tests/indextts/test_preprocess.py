@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,62 @@ def test_features_of_another_base_are_computed_again(place, checkpoint, tmp_path
     assert place.prepare().n_made == 4
     assert all(line["sha256"] != before[line["id"]] for line in place.lines())
     require_base(place.manifests, place.encoder.fingerprint)
+
+
+@pytest.fixture
+def own(tmp_path, miniature) -> CheckpointFolder:
+    """A checkpoint folder that a test may change."""
+    return CheckpointFolder.open(shutil.copytree(miniature, tmp_path / "own"))
+
+
+def test_codes_of_another_codec_of_the_same_size_are_found_again(place, own):
+    place.encoder = ClipEncoder(own, torch.device("cpu"))
+    place.prepare()
+    raw = bytearray(own.semantic_codec.read_bytes())
+    start = 8 + int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:start])
+    first, last = header["quantizer.quantizers.0.codebook.weight"]["data_offsets"]
+    other = np.random.default_rng(1).standard_normal((last - first) // 4).astype(np.float32)
+    raw[start + first : start + last] = other.tobytes()
+    own.semantic_codec.write_bytes(raw)
+    place.encoder = ClipEncoder(own, torch.device("cpu"))
+    assert place.prepare().n_made == 4
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_broken_file_of_weights_is_no_clip_s_fault(place, own, name):
+    place.encoder = ClipEncoder(own, torch.device("cpu"))
+    whole = (own.w2v_bert / name).read_bytes()
+    (own.w2v_bert / name).write_bytes(b"{}")
+    with pytest.raises(UserError):
+        place.prepare()
+    assert not place.output.exists()
+    (own.w2v_bert / name).write_bytes(whole)
+    place.encoder = ClipEncoder(own, torch.device("cpu"))
+    assert place.prepare().n_made == 4
+
+
+def test_the_clips_of_somebody_else_are_not_replaced(place, tmp_path, encoder):
+    place.prepare()
+    before = place.files()
+    (tmp_path / "b").mkdir()
+    other = Place(tmp_path / "b", encoder)
+    other.output, other.audio = place.output, other.audio.rename(tmp_path / "b" / "bob")
+    with pytest.raises(UserError, match=r"are audio's, not bob's.*another --output-dir"):
+        other.prepare()
+    assert place.files() == before
+
+
+def test_what_another_program_prepared_is_not_replaced(place):
+    (place.output / "features").mkdir(parents=True)
+    (place.output / "train_manifest.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="prepared by another program"):
+        place.prepare()
+    (place.output / "train_manifest.jsonl").unlink()
+    theirs = place.output / "features" / "GLOBAL_condition.npy"
+    theirs.write_bytes(b"x")
+    place.prepare()
+    assert theirs.exists()
 
 
 def test_clips_that_cannot_be_used_are_told_and_not_tried_again(place):

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from indextts.prepare_config import PrepareConfig
-from indextts.utterances import Utterance, folder_source, speaker_source, split
+from indextts.utterances import Source, Utterance, folder_source, speaker_source, split
 from tests.indextts.prepared_clips import write_table
 from ttscommon.errors import UserError
 from ttscommon.manifest import Clip, write_manifest
@@ -122,34 +122,64 @@ def test_no_folder_and_an_empty_one_are_refused(tmp_path):
         folder_source(tmp_path / "empty", tmp_path, CONFIG)
 
 
+def cut(clips: Path, manifest: Path, inside: str) -> Path:
+    """Three clips of one recording, their list, and a table of their texts."""
+    found = [Clip(f"talk@{n}", f"{inside}talk@{n}.wav", "", 1.5, "ozzy", "en", "talk.flac", 2.0 * n)
+             for n in range(3)]  # fmt: skip
+    for clip in found:
+        write_sound(clips / f"{clip.id}.wav")
+    write_manifest(manifest, found)
+    return write_table(
+        manifest.parent / "heard.csv", {c.id + ".wav": "hello" for c in found}, "filename,text"
+    )
+
+
+def origins(source: Source) -> list[tuple[str, float, str]]:
+    return [(u.recording, u.start, u.language) for u in source.utterances]
+
+
+CUT = [("talk.flac", 2.0 * number, "en") for number in range(3)]
+
+
 def test_clips_know_the_recording_they_were_cut_from(tmp_path):
     speaker = Speaker("ozzy", tmp_path)
-    clips = []
-    for number in range(3):
-        name = f"talk@{number}.wav"
-        write_sound(speaker.clips / name)
-        clips.append(
-            Clip(
-                id=name[:-4],
-                audio=f"dataset/clips/{name}",
-                text="",
-                duration=1.5,
-                speaker="ozzy",
-                language="en",
-                recording="talk.flac",
-                start=2.0 * number,
-            )
-        )
-    write_manifest(speaker.clips_manifest, clips)
+    table = cut(speaker.clips, speaker.clips_manifest, "dataset/clips/")
+    table.rename(speaker.transcripts_verbatim)
     write_sound(speaker.audio / "talk.flac", 6)
-    table = write_table(speaker.transcripts_verbatim, {c.id + ".wav": "hello" for c in clips},
-                        header="filename,text")  # fmt: skip
-    by_paths = folder_source(speaker.clips, table, CONFIG)
+    by_paths = folder_source(speaker.clips, speaker.transcripts_verbatim, CONFIG)
     for source in (speaker_source(speaker, CONFIG), by_paths):
-        assert [(u.recording, u.start, u.language) for u in source.utterances] == [
-            ("talk.flac", 2.0 * number, "en") for number in range(3)
-        ]
+        assert origins(source) == CUT
         assert source.speaker == "ozzy"
+
+
+def test_clips_of_a_data_set_of_no_speaker_know_it_too(tmp_path, monkeypatch):
+    place = tmp_path / "mine"
+    table = cut(place / "clips", place / "clips.jsonl", "clips/")
+    assert origins(folder_source(place / "clips", table, CONFIG)) == CUT
+    monkeypatch.chdir(place / "clips")
+    source = folder_source(Path(), table, CONFIG)
+    assert origins(source) == CUT
+    assert source.speaker == "ozzy"
+
+
+def test_a_list_of_other_clips_is_refused(tmp_path):
+    table = cut(tmp_path / "clips", tmp_path / "clips.jsonl", "clips/")
+    for path in (tmp_path / "clips").glob("*.wav"):
+        path.rename(path.with_name("x" + path.name))
+    with pytest.raises(UserError, match="names none of those in the folder"):
+        folder_source(tmp_path / "clips", table, CONFIG)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_recording_more_leaves_the_others_where_they_were(seed):
+    clips = [utterance(f"{r:03d}", 0) for r in range(60)]
+    before: set[str] = set()
+    moved = 0
+    for n in range(20, 60):
+        held_out = {u.id for u in split(clips[:n], PrepareConfig(seed=seed))[1]}
+        moved += len(held_out - before - {clips[n - 1].id}) if before else 0
+        before = held_out
+    assert moved <= 4  # the share grows from 2 to 5 recordings
 
 
 def test_no_recording_is_on_both_sides():
