@@ -48,8 +48,9 @@ def write_page(validation: Validation, clips: Mapping[str, Path], path: Path, ti
         names = ", ".join(validation.orphans[:MOST_PLAYERS])
         report.section("Texts without a clip", f"{len(validation.orphans)}: {names}")
     report.section("The whole set")
-    rates = [{"Hz": rate, "clips": n} for rate, n in validation.sample_rates.items()]
-    report.table(rates, "Sample rates")
+    report.table(
+        [{"sample rate": f"{r:,} Hz", "clips": n} for r, n in validation.sample_rates.items()]
+    )
     report.figure(_histograms(validation), "How clips are spread; outliers are what to look at.")
     if validation.faulty:
         shown = validation.faulty[:MOST_PLAYERS]
@@ -102,6 +103,7 @@ def _histograms(validation: Validation) -> Figure:
         axes = figure.add_subplot(1, len(columns), number + 1)
         axes.hist(values, bins=N_BINS, color=LINE_COLORS[number])
         axes.set(xlabel=name, ylabel="clips" if number == 0 else "")
+        axes.yaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
     return figure
