@@ -14,17 +14,19 @@ from ttscommon.transcribe import Word, sentence
 
 PAUSE, LONG = "[PAUSE]", "[LONG]"
 # Whisper writes fluent sentences unless what seems to have come before isn't fluent either. One
-# beginning in each language, of that language's own hesitation sounds.
+# sentence in each language, of that language's own hesitation sounds, that ends in some of them.
+# Measured in English with the base model: one that stops in the middle ("... say, er, that") takes
+# first words and capitals away, one that says something to its end adds words at the end of clips.
 PROMPTS = {
-    "de": "Ähm, also, äh, ich- ich wollte, hm, das, äh, erst noch, ähm, sagen.",
-    "en": "Um, so, uh, I- I wanted to, hmm, say, er, that",
-    "es": "Eh, bueno, em, yo- yo quería, mmm, decir, eh, que no, em, está listo.",
-    "fr": "Euh, alors, je- je voulais, hum, dire, euh, que ce n'est, heu, pas fini.",
-    "hi": "उम, तो, अं, मैं- मैं कहना, हम्म, चाहता था, अं, कि यह, उम, पूरा नहीं है।",
-    "it": "Ehm, allora, eh, io- io volevo, mmm, dire, ehm, che non è, eh, finito.",
-    "pt": "Hum, então, ahn, eu- eu queria, hum, dizer, ah, que não, ahn, acabou.",
-    "ru": "Э-э, ну, эм, я- я хотел, хм, сказать, э-э, что это, эм, не готово.",
-    "zh": "嗯，那个，呃，我、我想，嗯，说，呃，还没有，嗯，完成。",
+    "de": "Äh, ich- ich wollte, hm, sagen, äh, also, ähm.",
+    "en": "Uh, I- I wanted to, hmm, say, er, well, um.",
+    "es": "Eh, yo- yo quería, mmm, decir, eh, bueno, em.",
+    "fr": "Euh, je- je voulais, hum, dire, euh, alors, heu.",
+    "hi": "अं, मैं- मैं कहना, हम्म, चाहता था, अं, तो, उम।",
+    "it": "Eh, io- io volevo, mmm, dire, eh, allora, ehm.",
+    "pt": "Ahn, eu- eu queria, hum, dizer, ahn, então, hum.",
+    "ru": "Э-э, я- я хотел, хм, сказать, э-э, ну, эм.",
+    "zh": "呃，我、我想，嗯，说，呃，那个，嗯。",
 }
 NASAL_ENDS = "mnмнम嗯"
 
