@@ -242,7 +242,9 @@ def run_script(words: Sequence[str], *, keep_open: Sequence[int] = ()) -> int:
     """
     command = [sys.executable, str(ROOT / words[0]), *words[1:]]
     # In a group of its own, else the terminal would send it the signal, too.
-    process = subprocess.Popen(command, process_group=0, pass_fds=keep_open)
+    process = subprocess.Popen(
+        command, process_group=0, pass_fds=keep_open, preexec_fn=_listen_to_stops
+    )
     asked = False
 
     def hand_on(*_: Any) -> None:
@@ -253,6 +255,11 @@ def run_script(words: Sequence[str], *, keep_open: Sequence[int] = ()) -> int:
     with _handled(hand_on):
         code = process.wait()
     return INTERRUPTED if asked and code else code
+
+
+def _listen_to_stops() -> None:
+    """In the stage: a shell's background jobs ignore Ctrl-C, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

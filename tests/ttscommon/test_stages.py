@@ -229,15 +229,23 @@ def until(path: Path) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_the_stage_once_and_it_may_save(tmp_path, number):
+def ignore_ctrl_c() -> None:
+    """As a shell does to what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(
+    ("number", "before"),
+    [(signal.SIGINT, None), (signal.SIGTERM, None), (signal.SIGTERM, ignore_ctrl_c)],
+)
+def test_a_signal_reaches_the_stage_once_and_it_may_save(tmp_path, number, before):
     tool = script(tmp_path, STUBBORN)
     code = f"""
 import sys
 from ttscommon.stages import run_script
 sys.exit(run_script([{tool!r}, {str(tmp_path)!r}]))
 """
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, preexec_fn=before)
     until(tmp_path / "ready")
     process.send_signal(number)
     assert process.wait() == 130
