@@ -157,7 +157,7 @@ def measure(path: Path, instruments: Instruments) -> Measured:
 def measure_all(
     paths: Sequence[Path], instruments: Instruments, *, cache: Path | None, n_processes: int = 1
 ) -> dict[Path, Measured]:
-    """`measure` of every file, with a line of progress now and then.
+    """`measure` of every file, with a line of progress now and then; of equal files once.
 
     Args:
         cache: the file of results, read first and appended to; None keeps nothing
@@ -165,7 +165,8 @@ def measure_all(
     keys = {path: f"{_content(path)}-{instruments.key}" for path in dict.fromkeys(paths)}
     known = _known(cache) if cache else {}
     found = {path: known[key] for path, key in keys.items() if key in known}
-    todo = [path for path in keys if path not in found]
+    first = {keys[path]: path for path in reversed(keys) if path not in found}
+    todo = [path for path in keys if first.get(keys[path]) == path]
     if found:
         log.info("%d of %d files were measured before", len(found), len(keys))
     began = told = time.monotonic()
@@ -182,7 +183,7 @@ def measure_all(
             speed = seconds / max(now - began, 1e-9)
             log.info("measured %d/%d  %.1f x real time  eta %s", number, len(todo), speed, eta)
             told = now
-    return found
+    return {path: found[first.get(key, path)] for path, key in keys.items()}
 
 
 def faults(path: Path, measured: Measured, **given: Any) -> list[str]:

@@ -140,6 +140,7 @@ def test_an_evaluation_reads_back_as_it_was_written(evaluation, tmp_path):
     evaluation.write(path)
     assert read_evaluation(path) == Evaluation.from_dict(evaluation.to_dict())
     assert read_evaluation(path).scores == evaluation.scores
+    assert list(read_evaluation(path).scores) == ["base", "tuned", "real"]
     with path.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * N_TEXTS
@@ -173,6 +174,17 @@ def test_nothing_is_measured_twice_also_after_a_kill_in_the_middle_of_a_line(
     assert "eta 0s" in caplog.text
     last = measure_all(paths, replace(instruments, transcriber=None), cache=cache)
     assert last == again or all(one.heard is not None for one in last.values())
+
+
+def test_files_that_are_equal_are_measured_once(tmp_path, instruments):
+    (path,) = [one.path for one in condition(tmp_path / "base")[:1]]
+    copy = path.with_name("copy.wav")
+    copy.write_bytes(path.read_bytes())
+    reader = replace(instruments.transcriber, heard=[])
+    instruments = replace(instruments, transcriber=reader)
+    found = measure_all([path, copy], instruments, cache=None)
+    assert len(reader.heard) == 1
+    assert found[path] == found[copy]
 
 
 def test_other_settings_are_other_results(tmp_path, instruments):
