@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ttscommon.clip_config import LONGEST_CLIP
 from ttscommon.errors import UserError
 
 Seconds = float
@@ -15,7 +16,7 @@ class PrepareConfig:
     """Which clips are taken, and which of them are held out; defaults are the original's."""
 
     train_split: float = field(default=0.9, metadata={"help": "share of the sound to train on"})
-    max_duration: Seconds = field(default=15.0, metadata={"help": "leave out longer clips"})
+    max_duration: Seconds = field(default=LONGEST_CLIP, metadata={"help": "leave out longer clips"})
     min_duration: Seconds = field(default=1.0, metadata={"help": "leave out shorter clips"})
     split_by: Literal["recording", "clip"] = field(
         default="recording",
@@ -33,7 +34,8 @@ class PrepareConfig:
         if not 0 <= self.min_duration < self.max_duration:
             raise UserError(
                 f"min_duration {self.min_duration:g} must be 0 or more, and below max_duration "
-                f"{self.max_duration:g}"
+                f"{self.max_duration:g}",
+                fix="--min-duration 1 --max-duration 15",
             )
         if self.workers < 1:
-            raise UserError(f"workers must be 1 or more, got {self.workers}")
+            raise UserError(f"workers must be 1 or more, got {self.workers}", fix="--workers 1")

@@ -76,7 +76,7 @@ def cut_part(
         return PartResult(speech=spoken, trouble=None if part[1] > 1 else NO_SPEECH)
     trim = silence_db(sound.audio, rate, speech, config.trim_db)
     whole = _around(sound.audio, rate, speech, trim, config) if part[1] == 1 else None
-    if whole is not None and len(whole.audio) <= (config.max_seconds + 2 * config.pad) * rate:
+    if whole is not None and len(whole.audio) <= config.max_seconds * rate:
         return _whole(whole, rate, spoken, config, place)
     return _pieces(sound, rate, speech, trim, config, place)
 
@@ -105,20 +105,21 @@ def _pieces(
     config: ClipConfig,
     place: Callable[[float | None, float], Path],
 ) -> PartResult:
-    # The pads come on top of what is cut.
-    low, high = config.min_seconds, config.max_seconds
+    low, high = config.min_seconds, config.longest_cut
     kept, lost = cut_spans(sound, rate, speech, min_seconds=low, max_seconds=high)
-    clips = []
+    clips, trimmed = [], []
     for span in kept:
         audio = sound.audio[round(span.start * rate) : round(span.end * rate)]
         piece = _tidy(audio, rate, trim, config)
         if piece is None or len(piece.audio) < low * rate:
-            lost += [s for s in speech if span.start <= s.start < span.end]
+            trimmed += [s for s in speech if span.start <= s.start < span.end]
             continue
         start = sound.start + span.start
         where = place(start, sound.start + span.end)
         clips.append(_write(Piece(piece.audio, start + piece.start), rate, where))
-    reasons = [(span, _why(span, speech, config)) for span in sorted(lost, key=lambda s: s.start)]
+    reasons = [(span, _why(span, speech, config)) for span in lost]
+    reasons += [(span, f"shorter than {low:g} s without silence") for span in trimmed]
+    reasons.sort(key=lambda reason: reason[0].start)
     seconds: dict[str, float] = {}
     for span, why in reasons:
         seconds[why] = seconds.get(why, 0.0) + span.duration
@@ -132,7 +133,7 @@ def _pieces(
 
 def _why(span: Span, speech: Sequence[Span], config: ClipConfig) -> str:
     """Why a stretch of speech fits into no clip."""
-    if span.duration > config.max_seconds:
+    if span.duration > config.longest_cut:
         return f"more than {config.max_seconds:g} s without a silence"
     start, end = span.start, span.end
     for before in reversed([s for s in speech if s.end <= span.start]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PIECE = "@"  # stands in the id of a clip that is only a part of its recording
@@ -37,7 +37,12 @@ def is_piece(identity: str) -> bool:
     return PIECE in identity
 
 
-def _where_shared(ids: dict[Path, str], suffix) -> dict[Path, str]:
+def recording_of(identity: str) -> str:
+    """The id of the recording that a clip is of."""
+    return identity.partition(PIECE)[0]
+
+
+def _where_shared(ids: dict[Path, str], suffix: Callable[[Path], str]) -> dict[Path, str]:
     shared = Counter(name.casefold() for name in ids.values())
     return {
         path: name + suffix(path) if shared[name.casefold()] > 1 else name

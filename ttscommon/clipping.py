@@ -77,7 +77,8 @@ def cut_spans(
     whole_words = [
         span
         for span in speech
-        if not (part.torn[0] and span.start == 0) and not (part.torn[1] and span.end >= total)
+        if not (part.torn[0] and span.start <= REACH)  # the detector is late by up to that
+        and not (part.torn[1] and span.end >= total - REACH)
     ]
     kept = join_spans(
         part.audio, sample_rate, whole_words, min_seconds=min_seconds, max_seconds=max_seconds

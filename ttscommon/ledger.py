@@ -36,6 +36,9 @@ class Ledger:
     def values(self) -> list[Any]:
         return list(self._values.values())
 
+    def items(self) -> list[tuple[str, Any]]:
+        return list(self._values.items())
+
     def append(self, key: str, value: Any) -> None:
         """Keep `value`, plain data, from now on."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from joblib import Parallel, delayed
 from ttscommon.audio import UNREADABLE_SUFFIXES, duration, find_audio
 from ttscommon.clip_config import ClipConfig
 from ttscommon.clip_cutting import PartResult, cut_part
-from ttscommon.clip_names import clip_name, recording_ids
+from ttscommon.clip_names import clip_name, recording_ids, recording_of
 from ttscommon.clipping import count_parts
 from ttscommon.config import differences, to_dict
 from ttscommon.errors import UserError
@@ -34,8 +34,8 @@ from ttscommon.workspace import Speaker
 log = logging.getLogger(__name__)
 
 FORMAT, VERSION = "ttscommon.segmentation", 1
-RULES = 1  # raised when the same recording would give other clips; old ones are then cut again
-LEDGER = ".cut.jsonl"
+RULES = 2  # raised when the same recording would give other clips; old ones are then cut again
+LEDGER, REPLACED = ".cut.jsonl", "is_replaced"
 WITHOUT_EFFECT = ("workers",)
 # Measured: finding speech costs 0.04 processor seconds per second of sound; a process takes 10 s
 # or more to start.
@@ -91,7 +91,7 @@ class SegmentReport:
     Attributes:
         recordings: one dictionary per recording, as in segmentation.json
         lost: speech that is in no clip, by reason
-        skipped: (file, why) for files that could not be read at all
+        skipped: (file, why) for files that could not be read, all or in part, or hold no speech
     """
 
     n_clips: int
@@ -115,10 +115,10 @@ def segment_recordings(
     Raises:
         UserError: if there is nothing to cut, no clip comes of it, or the disk is full
     """
+    _refuse_clips_among_recordings(place)
     if not overwrite:
         _refuse_other_settings(place, config)
     parts, skipped = _find_parts(place.audio)
-    require_free_disk(place.clips, int(sum(p.seconds for p in parts) * config.sample_rate * 2))
     for draft in place.clips.glob(".*.part"):
         draft.unlink(missing_ok=True)
     ledger = Ledger(place.clips / LEDGER)
@@ -178,6 +178,9 @@ def _cut(keys: Mapping[str, _Part], ledger: Ledger, place: Place, config: ClipCo
         log.info("%d of %d recordings (or parts of them) were cut before",
                  len(keys) - len(todo), len(keys))  # fmt: skip
     seconds = sum(part.seconds / part.n_parts for part in todo.values())
+    if todo:
+        require_free_disk(place.clips, int(seconds * config.sample_rate * 2))
+    _distrust(ledger, keys, {part.id for part in todo.values()})
     n_jobs = max(1, min(config.workers, math.ceil(seconds * CUT_COST / PROCESS_COST)))
     progress = SoundProgress("cut", seconds)
     try:
@@ -205,8 +208,16 @@ def _cut_one(key: str, part: _Part, folder: Path, config: ClipConfig) -> tuple[s
     return key, result.to_dict()
 
 
+def _distrust(ledger: Ledger, current: Mapping[str, _Part], recordings: set[str]) -> None:
+    """Note that other results of these recordings lose their files now, as names are the same."""
+    for key, value in ledger.items():
+        theirs = {recording_of(clip["id"]) for clip in value["clips"]}
+        if key not in current and theirs & recordings and not value.get(REPLACED):
+            ledger.append(key, {**value, REPLACED: True})
+
+
 def _is_done(key: str, ledger: Ledger, place: Place) -> bool:
-    if key not in ledger:
+    if key not in ledger or ledger[key].get(REPLACED):
         return False
     clips = PartResult(**ledger[key]).clips
     return all((place.clips / f"{clip['id']}.wav").is_file() for clip in clips)
@@ -234,7 +245,7 @@ def _report(
                 "lost_at": [at for result in found for at in result.lost_at],
             }
         )
-        skipped = skipped + [(name, r.trouble) for r in found if r.trouble is not None]
+        skipped = skipped + _troubles(name, found)
     return SegmentReport(
         n_clips=sum(recording["n_clips"] for recording in recordings),
         recorded=sum(recording["seconds"] for recording in recordings),
@@ -245,6 +256,13 @@ def _report(
         skipped=skipped,
         folder=place.clips,
     )
+
+
+def _troubles(name: str, found: Sequence[PartResult]) -> list[tuple[str, str]]:
+    """What went wrong in a recording, each thing once."""
+    counts = Counter(result.trouble for result in found if result.trouble is not None)
+    part = f" (in {{}} of {len(found)} parts)" if len(found) > 1 else ""
+    return [(name, what + part.format(count)) for what, count in counts.items()]
 
 
 def _summed(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -302,6 +320,15 @@ def _forget(ledger: Ledger, keys: set[str], place: Place) -> None:
     for name in made - wanted:
         (place.clips / f"{name}.wav").unlink(missing_ok=True)
     ledger.replace(current)
+
+
+def _refuse_clips_among_recordings(place: Place) -> None:
+    if place.clips.resolve().is_relative_to(place.audio.resolve()):
+        raise UserError(
+            "the clips would lie among the recordings, and be cut as such by the next run",
+            where=place.clips,
+            fix="give an --output-dir outside of --audio-dir",
+        )
 
 
 def _refuse_other_settings(place: Place, config: ClipConfig) -> None:

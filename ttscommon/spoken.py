@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,6 +29,7 @@ PROMPTS = {
     "ru": "Э-э, я- я хотел, хм, сказать, э-э, ну, эм.",
     "zh": "呃，我、我想，嗯，说，呃，那个，嗯。",
 }
+MARK = re.compile(r"\[(PAUSE|LONG|UH|UM|HMM|AH|ER)\]")
 NASAL_ENDS = "mnмнम嗯"
 
 
@@ -116,6 +118,12 @@ def filler_mark(word: str, language: str) -> str | None:
     return "[AH]" if bare.startswith("a") else "[UH]"
 
 
+def unmarked(text: str) -> str:
+    """The words of a text with marks: those of pauses vanish, [UM] is "um"."""
+    plain = MARK.sub(lambda m: "" if m[0] in (PAUSE, LONG) else m[1].lower(), text)
+    return " ".join(plain.split())
+
+
 def _mark(pause: Span, config: VerbatimConfig) -> str:
     return LONG if pause.duration >= config.long_pause else PAUSE
 
@@ -149,6 +157,6 @@ def _longer_side(start: float, end: float, pause: Span) -> tuple[float, float]:
 
 
 def _word_before(pause: Span, words: Sequence[Word]) -> int:
-    """The last word that begins before the middle of the pause; -1 for none."""
+    """The last word whose middle is before that of the pause; -1 for none."""
     middle = (pause.start + pause.end) / 2
     return sum((word.start + word.end) / 2 < middle for word in words) - 1

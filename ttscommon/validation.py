@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from ttscommon.clip_config import LONGEST_CLIP
 from ttscommon.clip_measures import ClipSound, find_copies, measure_clip
 from ttscommon.errors import UserError
 from ttscommon.evaluation.wording import longest_loop, normal_words
 from ttscommon.files import write_json
 from ttscommon.metrics import word_error_rate
+from ttscommon.spoken import unmarked
 
 FORMAT, VERSION = "ttscommon.validation", 1
 # Robust z of Iglewicz and Hoaglin (1993): 0.6745 (x - median) / median |x - median|, odd from 3.5;
@@ -30,7 +32,7 @@ class Limits:
     """From where on something is worth a word."""
 
     min_seconds: float = 1.0
-    max_seconds: float = 15.5
+    max_seconds: float = LONGEST_CLIP
     quietest: float = -35.0  # LUFS
     clipped: float = 1e-3  # share of samples
     snr: float = 20.0  # dB
@@ -75,11 +77,13 @@ class Validation:
     Attributes:
         orphans: texts without a clip
         sample_rates: {Hz: clips}
+        notes: what to know about the checks themselves
     """
 
     clips: list[ClipVerdict]
     orphans: list[str]
     sample_rates: dict[int, int]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -123,6 +127,7 @@ class Validation:
                 "is_clean": self.is_clean,
                 "faults": self.counts,
                 "texts_without_a_clip": self.orphans,
+                "notes": self.notes,
                 "sample_rates": {str(rate): n for rate, n in self.sample_rates.items()},
                 "clips": clips,
             },
@@ -138,6 +143,7 @@ def validate(
     heard: Mapping[str, str] | None = None,
     unknown: Callable[[str], list[str]] | None = None,
     language: str = "en",
+    notes: Sequence[str] = (),
     on_clip: Callable[[], object] = lambda: None,
 ) -> Validation:
     """Measure every clip and compare it with its text and with the other clips.
@@ -146,6 +152,7 @@ def validate(
         orphans: texts for which there is no clip
         heard: what a recogniser understood
         unknown: the pieces of a text that a tokenizer doesn't know
+        notes: what to know about the checks themselves
         on_clip: called after each clip that was measured
 
     Raises:
@@ -175,7 +182,7 @@ def validate(
             faults.append(Fault("disagreement", f"a recogniser hears: {understood or 'nothing'}"))
         verdicts.append(ClipVerdict(name, text, sound, paces[i], understood, rate, faults))
     rates = Counter(sound.sample_rate for sound in sounds if sound.trouble is None)
-    return Validation(verdicts, sorted(orphans), dict(rates.most_common()))
+    return Validation(verdicts, sorted(orphans), dict(rates.most_common()), list(notes))
 
 
 def _sound_faults(sound: ClipSound, limits: Limits) -> list[Fault]:
@@ -187,7 +194,8 @@ def _sound_faults(sound: ClipSound, limits: Limits) -> list[Fault]:
     if sound.seconds < limits.min_seconds:
         faults.append(Fault("short", f"{sound.seconds:.2f} s"))
     if sound.seconds > limits.max_seconds:
-        faults.append(Fault("long", f"{sound.seconds:.1f} s, at most 15 s are trained on", True))
+        what = f"{sound.seconds:.1f} s, at most {limits.max_seconds:g} s are trained on"
+        faults.append(Fault("long", what, is_wrong=True))
     if sound.loudness < limits.quietest:
         faults.append(Fault("quiet", f"{sound.loudness:.0f} LUFS"))
     if sound.clipped > limits.clipped:
@@ -230,7 +238,7 @@ def _text_faults(
 
 def _pace(text: str, sound: ClipSound) -> float | None:
     seconds = sound.seconds - sound.lead - sound.trail
-    letters = sum(map(str.isalnum, text))
+    letters = sum(map(str.isalnum, unmarked(text)))
     return letters / seconds if letters and seconds >= 0.5 else None
 
 
@@ -250,9 +258,10 @@ def _odd_paces(paces: Sequence[float | None]) -> dict[int, float]:
 
 
 def _error_rate(text: str, heard: str | None) -> float | None:
-    if heard is None or not any(map(str.isalnum, text)):
+    plain = unmarked(text)
+    if heard is None or not any(map(str.isalnum, plain)):
         return None
-    return word_error_rate([text], [heard])
+    return word_error_rate([plain], [heard])
 
 
 def _rounded(value: Any) -> Any:

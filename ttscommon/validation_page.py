@@ -44,6 +44,8 @@ def write_page(validation: Validation, clips: Mapping[str, Path], path: Path, ti
         for name, count in validation.counts.items()
     ]
     report.table(rows or [{"fault": "none", "clips": 0, "meaning": "nothing to complain of"}])
+    for note in validation.notes:
+        report.section("Note", note)
     if validation.orphans:
         names = ", ".join(validation.orphans[:MOST_PLAYERS])
         report.section("Texts without a clip", f"{len(validation.orphans)}: {names}")

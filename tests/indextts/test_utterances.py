@@ -11,8 +11,10 @@ import soundfile
 from indextts.prepare_config import PrepareConfig
 from indextts.utterances import Source, Utterance, folder_source, speaker_source, split
 from tests.indextts.prepared_clips import write_table
+from ttscommon.clip_config import ClipConfig
 from ttscommon.errors import UserError
 from ttscommon.manifest import Clip, write_manifest
+from ttscommon.validation import Limits
 from ttscommon.workspace import Speaker
 
 RATE = 8000
@@ -235,3 +237,7 @@ def test_a_single_clip_is_too_little():
 def test_settings_that_make_no_sense_are_refused(values):
     with pytest.raises(UserError):
         PrepareConfig(**values)
+
+
+def test_what_is_cut_may_be_trained_on_and_is_found_good():
+    assert ClipConfig().max_seconds == Limits().max_seconds == CONFIG.max_duration
