@@ -95,7 +95,9 @@ def test_smoke_that_rises_is_wrong_and_its_cause_is_told(examine, monkeypatch, c
 def test_every_system_runs_in_miniature(examine):
     printed = examine("--smoke")
     assert re.search(r"ok +lewm +prepared sound and trained", printed)
-    assert re.search(r"ok +indextts2 +a miniature spoke \d", printed)
+    assert re.search(
+        r"ok +indextts2 +a miniature trained a step of an adapter and spoke \d", printed
+    )
 
 
 def test_a_python_without_any_package_is_told_so():
