@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
+from tests.fakes import faster_whisper as fake_whisper
+from tests.fresh import FRESH
 from tools import evaluate
 from ttscommon.audio import load, save
 from ttscommon.errors import UserError
@@ -165,6 +171,57 @@ def test_a_missing_optional_library_names_its_extra(tmp_path, monkeypatch):
     words = [*words_for(tmp_path)[:2], "--output-dir", str(tmp_path / "out")]
     with pytest.raises(UserError, match="--extra faster-whisper"):
         evaluate.main([*words, "--whisper-model", str(tmp_path / "base")])
+
+
+class DyingWhisper(fake_whisper.WhisperModel):
+    """Kills its process, as a machine that loses power does, at the second clip it hears."""
+
+    n_heard = 0
+
+    def transcribe(self, audio, **options):
+        DyingWhisper.n_heard += 1
+        if DyingWhisper.n_heard == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().transcribe(audio, **options)
+
+
+def evaluate_and_die(words: list[str]) -> None:
+    """For a process of its own."""
+    sys.modules["faster_whisper"] = SimpleNamespace(WhisperModel=DyingWhisper)  # type: ignore
+    evaluate.main(words)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_evaluation_goes_on_and_finds_what_one_without_a_stop_finds(
+    tmp_path, monkeypatch, caplog
+):
+    reading(tmp_path / "base", n=2)
+    for path in (tmp_path / "base").iterdir():
+        save(tmp_path / "tuned" / path.name, 0.5 * load(path, RATE), RATE)
+    model = fake_whisper.write_model(tmp_path / "model", "please hold")
+    folders, out = words_for(tmp_path)[:2], tmp_path / "out"
+    words = [*folders, "--whisper-model", str(model), "--output-dir", str(out)]
+    doomed = FRESH.Process(target=evaluate_and_die, args=(words,))
+    doomed.start()
+    doomed.join()
+    assert doomed.exitcode == -signal.SIGKILL
+    assert len((out / "measured.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+    assert not (out / "evaluation.json").exists()
+
+    monkeypatch.setitem(sys.modules, "faster_whisper", fake_whisper)
+    heard = tmp_path / "heard"
+    monkeypatch.setenv(fake_whisper.LISTENING, str(heard))
+    with caplog.at_level(logging.INFO):
+        assert evaluate.main(words) == 0
+    assert "1 of 4 files were measured before" in caplog.text
+    assert len(heard.read_text(encoding="utf-8").splitlines()) == 3
+    assert evaluate.main([*words[:-1], str(tmp_path / "straight")]) == 0
+    found, straight = (
+        json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+        for folder in (out, tmp_path / "straight")
+    )
+    assert found == straight
 
 
 def test_the_numbered_files_of_compare_models_are_conditions(tmp_path, capsys):
