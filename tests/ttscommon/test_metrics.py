@@ -134,6 +134,21 @@ def test_the_cepstral_distance_of_one_cosine_is_its_root_mean_square_in_decibels
     assert cepstral_distance(a, mel_cepstrum(flat + 2)) == pytest.approx(0)  # only louder
 
 
+def test_thirteen_cepstra_are_compared():
+    flat = np.zeros((80, 5))
+    for order, is_seen in ((13, True), (14, False)):
+        ripple = np.cos(np.pi * order * (np.arange(80) + 0.5) / 80)[:, None] + flat
+        found = cepstral_distance(mel_cepstrum(flat), mel_cepstrum(ripple))
+        assert (found > 1) == is_seen
+
+
+def test_noise_far_below_the_voice_is_no_distance():
+    rng = np.random.default_rng(0)
+    voice = np.sin(np.arange(8000) * 0.3).astype(np.float32) * 0.5
+    hiss = rng.normal(0, 1e-6, 8000).astype(np.float32)
+    assert mel_cepstral_distance(voice, voice + hiss) < 0.1
+
+
 def test_the_cepstral_distance_warps_time():
     cepstra = np.random.default_rng(0).normal(size=(13, 20))
     assert cepstral_distance(cepstra, np.repeat(cepstra, 3, axis=1)) == 0

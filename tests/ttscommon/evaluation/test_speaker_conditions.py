@@ -11,7 +11,12 @@ import pytest
 from ttscommon.audio import save
 from ttscommon.errors import UserError
 from ttscommon.evaluation.conditions import pair
-from ttscommon.evaluation.speaker_conditions import find_comparison, find_conditions
+from ttscommon.evaluation.speaker_conditions import (
+    find_comparison,
+    find_conditions,
+    find_recordings,
+)
+from ttscommon.manifest import Clip, write_manifest
 from ttscommon.workspace import Speaker
 
 
@@ -74,6 +79,19 @@ def test_recordings_folders_and_comparisons_are_found_together(speaker, caplog):
     assert len(found["base"]) == 2
     assert {one.text for one in found["real"]} == {"Hello.", None}
     assert "left out stray: it has no text in common with base" in caplog.text
+
+
+def test_of_cut_recordings_the_clips_alone_are_real(speaker):
+    sounds(speaker.clips, "a_0.wav", "a_1.wav")
+    clips = [
+        Clip(n, f"dataset/clips/{n}.wav", "", 1.0, "ozzy", "en", "a.wav") for n in ("a_0", "a_1")
+    ]
+    write_manifest(speaker.clips_manifest, clips)
+    found = find_recordings(speaker)
+    assert [one.path.name for one in found] == ["a_0.wav", "a_1.wav"]
+    texts = speaker.folder / "texts.csv"
+    texts.write_text("audio_path,text\na_0.wav,Hello.\n", encoding="utf-8")
+    assert [one.text for one in find_recordings(speaker, texts)] == ["Hello.", None]
 
 
 def test_a_speaker_without_recordings_is_told(tmp_path):
