@@ -72,6 +72,43 @@ def test_a_lone_clip_is_refused(tmp_path, checkpoint):
         main(flags)
 
 
+def bad_source(root: Path, table: str, *more: str) -> str:
+    """What is said of three clips of a second with this table of texts."""
+    speaker = write_speaker(root, 3)
+    speaker.transcripts.write_text(table, encoding="utf-8")
+    flags = ["--speaker", "ozzy", "--training-root", str(root), "--model-dir", "not-looked-at"]
+    with pytest.raises(UserError) as refused:
+        main([*flags, *more])
+    assert not speaker.processed.exists()
+    return str(refused.value)
+
+
+def test_a_table_without_a_column_of_files_says_what_it_has(tmp_path):
+    said = bad_source(tmp_path, "who,text\nozzy,hello\n")
+    assert "missing column: one of audio_path, audio, filename" in said
+    assert "found who, text" in said
+
+
+def test_texts_that_fit_no_recording_leave_nothing_to_train_on(tmp_path, caplog):
+    said = bad_source(tmp_path, "audio_path,text\ngone.wav,hello\n")
+    assert "3 x no transcript: c000.wav, c001.wav, c002.wav" in said
+    assert "tools/transcribe_dataset.py --speaker ozzy" in said
+    assert "1 transcripts fit no recording, for example gone.wav" in caplog.text
+
+
+def test_clips_that_are_all_too_long_are_to_be_cut(tmp_path):
+    table = "audio_path,text\n" + "".join(f"c{n:03d}.wav,Clip.\n" for n in range(3))
+    said = bad_source(tmp_path, table, "--max-duration", "0.5", "--min-duration", "0.1")
+    assert "no clip can be used; 3 x longer than --max-duration 0.5: c000.wav (" in said
+    assert "tools/segment_recordings.py --speaker ozzy" in said
+
+
+def test_a_text_for_two_files_of_one_stem_is_refused(tmp_path):
+    write_noise(Speaker("ozzy", tmp_path).audio / "c000.flac", 9)
+    said = bad_source(tmp_path, "audio_path,text\nc000,hello\n")
+    assert "'c000' fits 2 files" in said
+
+
 @pytest.mark.parametrize(
     "flags", [[], ["--audio-dir", "a"], ["--speaker", "ozzy", "--audio-dir", "a"]]
 )
