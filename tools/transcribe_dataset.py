@@ -30,6 +30,8 @@ from ttscommon.workspace import Speaker, speaker_flags
 if TYPE_CHECKING:
     from ttscommon.verbatim import VerbatimReport
 
+N_SHOWN = 5
+
 
 def build_parser() -> Parser:
     parser = Parser(__doc__)
@@ -104,10 +106,15 @@ def show(report: VerbatimReport) -> None:
     written, corrected = (report.sources.get(name, 0) for name in ("written", "corrected"))
     if written or corrected:
         rate = stats["word_error_rate_by_hand"]
+        differs = "" if rate is None else f"; Whisper hears {rate:.1%} of their words otherwise"
         print(
-            f"{written} texts written by hand and {corrected} corrected by hand stay as they are; "
-            f"Whisper hears {rate:.1%} of their words otherwise"
+            f"{written} texts written by hand and {corrected} corrected by hand stay as they "
+            f"are{differs}"
         )
+    for name, why in list(report.dropped.items())[:N_SHOWN]:
+        print(f"  what you wrote about {name} isn't in the table: {why}")
+    if len(report.dropped) > N_SHOWN:
+        print(f"  and about {len(report.dropped) - N_SHOWN} more")
     for why, count in Counter(why for _, why in report.left_out).most_common():
         first = next(name for name, reason in report.left_out if reason == why)
         print(f"  left out {count} x {why} ({first})")

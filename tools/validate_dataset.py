@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tqdm import tqdm
 
     from ttscommon.audio import find_audio  # torch loads here
-    from ttscommon.unknown_tokens import unknown_pieces
     from ttscommon.validation import validate
     from ttscommon.validation_page import write_page
 
@@ -75,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not clips:
         raise UserError("no clips to validate", where=folder, fix="put recordings there")
     texts, orphans = _texts(args, speaker, folder)
-    unknown = unknown_pieces(args.tokenizer) if args.tokenizer else None
+    unknown = _unknown(args.tokenizer) if args.tokenizer else None
     output = args.output_dir or (speaker.dataset if speaker and not args.audio_dir else folder)
-    heard, language = _heard(args, clips, output)
+    heard, language, notes = _heard(args, clips, texts, speaker, output)
     with closing(tqdm(total=len(clips), unit="clip", disable=None, leave=False)) as bar:
         found = validate(
             clips,
@@ -86,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             heard=heard,
             unknown=unknown,
             language=language,
+            notes=[*_on_texts(args, speaker), *notes],
             on_clip=lambda: bar.update(),
         )
     found.write(output / "validation.json")
@@ -103,6 +103,8 @@ def show(found: Validation) -> None:
     """What was found, the worst clips first."""
     seconds = sum(clip.sound.seconds for clip in found.clips)
     print(f"{len(found.clips)} clips, {seconds / 60:.2f} minutes, {len(found.faulty)} with faults")
+    for note in found.notes:
+        print(f"Note: {note}")
     for name, count in found.counts.items():
         print(f"  {count} x {name}")
     if len(found.sample_rates) > 1:
@@ -130,20 +132,58 @@ def _texts(
     return {path.relative_to(folder).as_posix(): text for path, text in texts.items()}, orphans
 
 
+def _on_texts(args: argparse.Namespace, speaker: Speaker | None) -> list[str]:
+    """What to know about texts by hand that can't be used."""
+    from ttscommon.transcripts import note_on_pieces
+
+    if speaker is None or args.audio_dir is not None or args.transcripts is not None:
+        return []
+    note = note_on_pieces(speaker)
+    return [note] if note else []
+
+
+def _unknown(tokenizer: Path) -> Callable[[str], list[str]]:
+    """What a tokenizer doesn't know of a text as IndexTTS2 reads it."""
+    from indextts.frontend.text import PAUSE
+    from indextts.frontend.tokenizer import TextTokenizer
+
+    known = TextTokenizer(tokenizer)
+
+    def unknown(text: str) -> list[str]:
+        pieces = known.pieces(PAUSE.sub(" ", text))
+        ids = known.ids(pieces)
+        return [p.strip("▁") for p, i in zip(pieces, ids, strict=True) if i == known.unknown_id]
+
+    return unknown
+
+
 def _heard(
-    args: argparse.Namespace, clips: dict[str, Path], output: Path
-) -> tuple[dict[str, str] | None, str]:
-    """What Whisper hears, if it was asked for, and the language."""
+    args: argparse.Namespace,
+    clips: dict[str, Path],
+    texts: dict[str, str],
+    speaker: Speaker | None,
+    output: Path,
+) -> tuple[dict[str, str] | None, str, list[str]]:
+    """What Whisper hears, if it was asked for, the language, and what to know about that."""
     if args.whisper_model is None:
-        return None, args.language or "en"
+        return None, args.language or "en", []
     from ttscommon.hearing import Ear, listen
     from ttscommon.transcribe import identity, load_transcriber, sentence
-    from ttscommon.verbatim import KEPT
+    from ttscommon.verbatim import KEPT, heard_by
 
-    model = args.whisper_model
-    ear = Ear(identity(model), lambda: load_transcriber(model, args.device))
+    model = identity(args.whisper_model)
+    ear = Ear(model, lambda: load_transcriber(args.whisper_model, args.device))
+    told_in = args.transcripts.parent if args.transcripts else output
+    if speaker is not None and not args.audio_dir and not args.transcripts:
+        told_in = speaker.dataset
+    own = {name for name, text in heard_by(told_in, model).items() if texts.get(name) == text}
     hearing = listen(clips, ear, args.language, output / KEPT)
-    return {name: sentence(found.words) for name, found in hearing.heard.items()}, hearing.language
+    heard = {n: sentence(found.words) for n, found in hearing.heard.items() if n not in own}
+    notes = []
+    if n_own := len(own & clips.keys()):
+        what = f"{n_own} texts are what this very model heard, so it wasn't asked about them; "
+        notes.append(what + "another --whisper-model would be a second opinion")
+    return heard, hearing.language, notes
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ that a run that was killed at any moment goes on.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,13 +52,21 @@ class Hearing:
     left_out: list[tuple[str, str]]
 
 
-def listen(clips: Mapping[str, Path], ear: Ear, language: str | None, kept: Path) -> Hearing:
+def listen(
+    clips: Mapping[str, Path],
+    ear: Ear,
+    language: str | None,
+    kept: Path,
+    *,
+    known: Collection[str] = (),
+) -> Hearing:
     """Hear every clip.
 
     Args:
         clips: {name: file}
-        language: recognised, if it is None
+        language: recognised by all clips, if it is None
         kept: file of results, read first and appended to
+        known: names of clips that needn't be heard
 
     Raises:
         UserError: if the recogniser can't be had or doesn't know the language
@@ -67,8 +76,9 @@ def listen(clips: Mapping[str, Path], ear: Ear, language: str | None, kept: Path
     sounds = {name: content_key(clips[name]) for name in lengths}
     language = language or _language(clips, lengths, sounds, ear, ledger)
     prompt = PROMPTS.get(language.partition("-")[0].lower(), "")
-    keys = {name: ear.key(sound, language, prompt) for name, sound in sounds.items()}
-    fresh = [name for name in lengths if keys[name] not in ledger]
+    wanted = {name: sound for name, sound in sounds.items() if name not in known}
+    keys = {name: ear.key(sound, language, prompt) for name, sound in wanted.items()}
+    fresh = [name for name, key in keys.items() if key not in ledger]
     if len(fresh) < len(lengths):
         log.info("%d of %d clips were transcribed before", len(lengths) - len(fresh), len(lengths))
     progress = SoundProgress("transcribed", sum(lengths[name] for name in fresh))
@@ -116,13 +126,16 @@ def _language(
     ear: Ear,
     ledger: Ledger,
 ) -> str:
-    """What is spoken in most of the longest clips."""
-    longest = sorted(lengths, key=lambda name: (-lengths[name], name))[:N_LISTENED]
-    key = ear.key("language", *(sounds[name] for name in longest))
+    """What is spoken in most of the longest clips that can be read."""
+    by_length = sorted(lengths, key=lambda name: (-lengths[name], name))
+    key = ear.key("language", *(sounds[name] for name in by_length[:N_LISTENED]))
     if key not in ledger:
         votes: Counter[str] = Counter()
-        for name in longest:
-            audio = load(clips[name], VAD_RATE, end=30.0)
-            votes[ear.load().spoken_language(audio, VAD_RATE)] += 1
+        for name in by_length:
+            if votes.total() == N_LISTENED:
+                break
+            with contextlib.suppress(UserError):  # told when the whole clip is read
+                audio = load(clips[name], VAD_RATE, end=30.0)
+                votes[ear.load().spoken_language(audio, VAD_RATE)] += 1
         ledger.append(key, votes.most_common(1)[0][0] if votes else "en")
     return str(ledger[key])

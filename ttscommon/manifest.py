@@ -82,10 +82,11 @@ def read_transcripts(source: Path) -> dict[str, str]:
     """
     if not source.is_dir():
         return _read_table(source)
-    transcripts = _read_sidecars(source)
+    transcripts = _read_sidecars(source)  # a table comes first: it is what people edit later
     names = [source / (name + suffix) for name in TABLE_NAMES for suffix in TABLE_SUFFIXES]
     table = next((path for path in names if path.is_file()), None)
-    return transcripts | (_read_table(table) if table else {})
+    texts = _read_table(table) if table else {}
+    return texts | {key: text for key, text in transcripts.items() if key not in texts}
 
 
 def match_transcripts(
@@ -95,6 +96,7 @@ def match_transcripts(
 
     A key names a file if it has the same name, or the same stem (`clip_1`, or `clip_1.wav` for a
     `clip_1.flac`). Where several files qualify, the one wins that shares most folders with it.
+    Of two texts for one file the first counts.
 
     Returns:
         the text of each file that has one, and the keys for which there is no file
@@ -123,7 +125,8 @@ def match_transcripts(
                 f"transcript '{key}' fits {len(winners)} files: {winners[0]}, {winners[1]}",
                 fix="write the path with its folder",
             )
-        texts.setdefault(winners[0], text)
+        if texts.setdefault(winners[0], text) != text:
+            log.warning("'%s' says otherwise than what came before it for %s", key, winners[0])
     return texts, orphans
 
 

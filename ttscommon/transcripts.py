@@ -7,7 +7,14 @@ from pathlib import Path
 
 from ttscommon.audio import find_audio
 from ttscommon.clip_names import is_piece
-from ttscommon.manifest import match_transcripts, read_manifest, read_transcripts
+from ttscommon.manifest import (
+    SIDECAR_SUFFIXES,
+    TABLE_NAMES,
+    TABLE_SUFFIXES,
+    match_transcripts,
+    read_manifest,
+    read_transcripts,
+)
 from ttscommon.workspace import Speaker
 
 log = logging.getLogger(__name__)
@@ -42,10 +49,12 @@ def hand_written_texts(speaker: Speaker) -> dict[str, str]:
     They name recordings, or clips. The text of a recording belongs to a clip only if that is the
     whole recording: nobody knows which part of it is said in a piece.
     """
-    texts, unmatched = _matched(speaker)
+    texts, unmatched, _ = _matched(speaker)
     if unmatched:
         named = ", ".join(unmatched[:N_NAMED])
         log.warning("%d transcripts fit no recording, for example %s", len(unmatched), named)
+    if note := note_on_pieces(speaker):
+        log.warning("%s", note)
     folder = speaker.clips_folder
     return {path.relative_to(folder).as_posix(): text for path, text in texts.items()}
 
@@ -55,19 +64,40 @@ def unmatched_texts(speaker: Speaker) -> list[str]:
     return _matched(speaker)[1]
 
 
-def _matched(speaker: Speaker) -> tuple[dict[Path, str], list[str]]:
-    """Texts by hand of clips, and the keys that fit nothing."""
+def note_on_pieces(speaker: Speaker) -> str | None:
+    """What to say about texts by hand of recordings that were cut into pieces."""
+    in_pieces = _matched(speaker)[2]
+    if not in_pieces:
+        return None
+    named = ", ".join(path.relative_to(speaker.audio).as_posix() for path in in_pieces[:N_NAMED])
+    return (
+        f"{len(in_pieces)} texts by hand are of recordings that aren't a clip as a whole, so they "
+        f"can't be used: {named}; nobody knows which part is said in which clip"
+    )
+
+
+def text_sources(speaker: Speaker) -> list[Path]:
+    """Files that texts by hand are read from: tables, there or not, and those beside recordings."""
+    tables = [speaker.dataset / (name + end) for name in TABLE_NAMES for end in TABLE_SUFFIXES]
+    beside = [
+        path.with_suffix(suffix) for path in _found(speaker.dataset) for suffix in SIDECAR_SUFFIXES
+    ]
+    return [*tables, *(path for path in beside if path.is_file())]
+
+
+def _matched(speaker: Speaker) -> tuple[dict[Path, str], list[str], list[Path]]:
+    """Texts by hand of clips, the keys that fit nothing, and recordings whose text has no clip."""
     transcripts = read_transcripts(speaker.dataset)
     is_cut = speaker.clips_folder == speaker.clips
     recordings = _found(speaker.audio)
     of_recordings, unmatched = match_transcripts(transcripts, recordings)
     if not is_cut:
-        return of_recordings, unmatched
+        return of_recordings, unmatched, []
     wholes = _whole_recordings(speaker)
     texts = {wholes[path]: text for path, text in of_recordings.items() if path in wholes}
     rest = {key: transcripts[key] for key in unmatched}
     of_clips, unmatched = match_transcripts(rest, _found(speaker.clips))
-    return texts | of_clips, unmatched
+    return texts | of_clips, unmatched, [path for path in of_recordings if path not in wholes]
 
 
 def _whole_recordings(speaker: Speaker) -> dict[Path, Path]:

@@ -13,6 +13,16 @@ from typing import Any
 from ttscommon.audio import find_audio
 from ttscommon.clip_config import VerbatimConfig
 from ttscommon.config import to_dict
+from ttscommon.corrections import (
+    BY_HAND,
+    CORRECTED,
+    GONE,
+    Correction,
+    absent_entries,
+    find_correction,
+    keep_backup,
+    note_of_table,
+)
 from ttscommon.errors import UserError
 from ttscommon.evaluation.wording import plain_words
 from ttscommon.files import atomic, read_json, write_json
@@ -20,7 +30,7 @@ from ttscommon.hearing import Ear, listen
 from ttscommon.ledger import content_key
 from ttscommon.manifest import match_transcripts, read_manifest, read_transcripts, write_manifest
 from ttscommon.metrics import word_error_rate
-from ttscommon.spoken import Heard, Utterance, understand
+from ttscommon.spoken import Heard, Utterance, understand, unmarked
 from ttscommon.transcripts import hand_written_texts
 from ttscommon.workspace import Speaker
 
@@ -29,8 +39,7 @@ log = logging.getLogger(__name__)
 STATS_FORMAT, VERSION = "ttscommon.transcription", 1
 KEPT = ".heard.jsonl"
 COLUMNS = ("filename", "text", "verbatim", "duration", "num_pauses", "num_fillers")
-HEARD, WRITTEN, CORRECTED = "heard", "written", "corrected"
-LONG_SECONDS = 30.0  # a recogniser reads so much at once
+HEARD, WRITTEN = "heard", "written"
 
 
 @dataclass(frozen=True)
@@ -79,11 +88,13 @@ class VerbatimReport:
     Attributes:
         stats: as in transcription_stats.json
         sources: how many texts were heard, written by hand, corrected by hand
+        dropped: {clip: why what somebody wrote about it in the table doesn't count}
     """
 
     stats: dict[str, Any]
     sources: dict[str, int]
     left_out: list[tuple[str, str]]
+    dropped: dict[str, str]
 
 
 def transcribe_clips(
@@ -97,10 +108,11 @@ def transcribe_clips(
     """Write table, words and statistics for every clip.
 
     Texts by hand stand instead of what was heard: those in transcripts.csv and the like, and those
-    that somebody corrected in the table itself.
+    that somebody corrected in the table itself, unless the clip's sound is another now. A text
+    that somebody emptied stays empty, and the clip without text.
 
     Args:
-        skip_existing: leave rows that the table has already as they are
+        skip_existing: leave rows that the table has already as they are, if the sound is the same
         overwrite: replace also what was corrected in the table
 
     Raises:
@@ -112,33 +124,65 @@ def transcribe_clips(
     clips = {path.relative_to(desk.clips).as_posix(): path for path in paths}
     rows, entries = _rows(desk.table), _entries(desk.words)
     written = desk.written()
-    done = {name for name in clips if skip_existing and name in rows and name in entries}
-    todo = {name: path for name, path in clips.items() if name not in done}
-    hearing = listen(todo, ear, config.language, desk.folder / KEPT)
+    done = set()
+    if skip_existing:
+        done = {n for n in clips if n in rows and _is_same_sound(entries.get(n), clips[n])}
+    hearing = listen(clips, ear, config.language, desk.folder / KEPT, known=done)
     left_out = list(hearing.left_out)
-    new_rows = {name: rows[name] for name in done}
-    new_entries = {name: entries[name] for name in done}
+    new_rows, new_entries = {n: rows[n] for n in done}, {n: entries[n] for n in done}
+    dropped: dict[str, str] = {}
     for name, heard in hearing.heard.items():
         said = understand(heard, config, hearing.language)
-        correction = None if overwrite else _correction(rows.get(name), entries.get(name))
-        source, text = HEARD, said.text
-        if name in written:
-            source, text = WRITTEN, written[name]
-        elif correction is not None:
-            source, text = CORRECTED, correction
-        if not text:
+        row, entry, sound = rows.get(name), entries.get(name), content_key(clips[name])
+        found = Correction() if overwrite else find_correction(row, entry, sound)
+        if why := found.lost or _is_outvoted(found, written.get(name)):
+            dropped[name] = why
+        ours = _row(name, written.get(name, said.text), said, heard)
+        new_row, source = _final(ours, found, is_written=name in written)
+        if not new_row["text"] and source != CORRECTED:
             left_out.append((name, "no words in it"))
             continue
-        new_rows[name] = _row(name, text, said, heard)
-        new_entries[name] = _entry(text, source, said, heard, content_key(clips[name]))
+        new_rows[name] = new_row
+        table = note_of_table(ours, row, entry)
+        new_entries[name] = _entry(new_row["text"], source, said, heard, sound, table)
     if not new_rows:
         raise UserError("nobody says anything in any clip", where=desk.clips)
+    waiting = {} if overwrite else absent_entries(rows, entries, new_rows)
+    dropped |= {n: GONE for n in waiting if not entries.get(n, {}).get("absent")}
     stats = _stats(new_entries, config, hearing.language, ear.name, left_out)
-    _write(desk, new_rows, new_entries, stats)
+    keep_backup(desk.table, dropped, log.warning)
+    _write(desk, new_rows, {**waiting, **new_entries}, stats)
     if desk.manifest is not None:
-        _note_texts(desk.manifest, new_rows, hearing.language)
+        fresh = {name: new_rows[name] for name in hearing.heard if name in new_rows}
+        _note_texts(desk.manifest, fresh, hearing.language)
     sources = Counter(entry["source"] for entry in new_entries.values())
-    return VerbatimReport(stats, dict(sources), left_out)
+    return VerbatimReport(stats, dict(sources), left_out, dropped)
+
+
+def _is_outvoted(found: Correction, written: str | None) -> str | None:
+    """Why a correction of a text by hand doesn't count."""
+    is_other = written is not None and found.text not in (None, written)
+    return BY_HAND if is_other else None
+
+
+def _final(
+    ours: dict[str, str], found: Correction, *, is_written: bool
+) -> tuple[dict[str, str], str]:
+    """A row with what somebody corrected in it, and whose its text is."""
+    row, source = dict(ours), WRITTEN if is_written else HEARD
+    if found.verbatim is not None:
+        row["verbatim"] = found.verbatim
+    if found.text is not None and not is_written:
+        row["text"], source = found.text, CORRECTED
+    return row, source
+
+
+def heard_by(folder: Path, model: str) -> dict[str, str]:
+    """{clip: text} of those in a folder's files that `model` itself heard: it will agree."""
+    words, stats = folder / "words.json", folder / "transcription_stats.json"
+    if not stats.is_file() or read_json(stats).get("model") != model:
+        return {}
+    return {n: e["text"] for n, e in _entries(words).items() if e["source"] == HEARD}
 
 
 def _written_in(folder: Path) -> dict[str, str]:
@@ -163,15 +207,18 @@ def _rows(table: Path) -> dict[str, dict[str, str]]:
 
 
 def _entries(words: Path) -> dict[str, dict[str, Any]]:
-    return read_json(words) if words.is_file() else {}
+    """What is known about the clips; nothing about those of which it doesn't say enough."""
+    known = read_json(words) if words.is_file() else {}
+    if not isinstance(known, dict):
+        raise UserError("not a file of ours", where=words, fix="move it away and run again")
+    whole = {"source", "text"}
+    return {n: e for n, e in known.items() if isinstance(e, dict) and whole <= e.keys()}
 
 
-def _correction(row: Mapping[str, str] | None, entry: Mapping[str, Any] | None) -> str | None:
-    """What somebody wrote into the table instead of what stood there."""
-    if row is None or entry is None or not row.get("text"):
-        return None
-    ours = entry["heard"] if entry["source"] == CORRECTED else entry["text"]
-    return row["text"] if row["text"] != ours else None
+def _is_same_sound(entry: Mapping[str, Any] | None, clip: Path) -> bool:
+    if entry is None or entry.get("absent"):
+        return False
+    return entry.get("sound") in (None, content_key(clip))
 
 
 def _row(name: str, text: str, said: Utterance, heard: Heard) -> dict[str, str]:
@@ -179,7 +226,14 @@ def _row(name: str, text: str, said: Utterance, heard: Heard) -> dict[str, str]:
     return dict(zip(COLUMNS, map(str, (*values, sum(said.fillers.values()))), strict=True))
 
 
-def _entry(text: str, source: str, said: Utterance, heard: Heard, sound: str) -> dict[str, Any]:
+def _entry(
+    text: str,
+    source: str,
+    said: Utterance,
+    heard: Heard,
+    sound: str,
+    table: Mapping[str, list[str]],
+) -> dict[str, Any]:
     return {
         "text": text,
         "heard": said.text,
@@ -192,7 +246,12 @@ def _entry(text: str, source: str, said: Utterance, heard: Heard, sound: str) ->
         "trail": round(said.trail, 3),
         "duration": heard.duration,
         "sound": sound,
+        "table": table,
     }
+
+
+def _is_by_hand(entry: Mapping[str, Any]) -> bool:
+    return entry["source"] != HEARD and bool(plain_words(unmarked(entry["text"])))
 
 
 def _stats(
@@ -208,8 +267,8 @@ def _stats(
         fillers.update(entry["fillers"])
     seconds = sum(entry["duration"] for entry in every)
     resting = sum(end - start for entry in every for start, end in entry["pauses"])
-    by_hand = [entry for entry in every if entry["source"] != HEARD and plain_words(entry["text"])]
-    pairs = [[entry[key] for entry in by_hand] for key in ("text", "heard")]
+    by_hand = [entry for entry in every if _is_by_hand(entry)]
+    pairs = [[unmarked(entry[key]) for entry in by_hand] for key in ("text", "heard")]
     return {
         "format": STATS_FORMAT,
         "version": VERSION,

@@ -76,6 +76,12 @@ def test_table_words_and_statistics_are_written_and_the_next_command_follows(ozz
     assert (args.speaker, args.training_root) == ("ozzy", ozzy.root)
 
 
+def test_a_text_by_hand_without_words_is_no_crash(ozzy, whisper, capsys):
+    ozzy.transcripts.write_text("audio_path,text\na.wav,…\n", encoding="utf-8")
+    main(flags(ozzy, whisper))
+    assert "1 texts written by hand and 0 corrected" in capsys.readouterr().out
+
+
 def test_flags_decide_what_is_a_pause_and_what_is_written_for_a_filler(ozzy, whisper):
     rest = np.zeros(RATE // 2)
     put(ozzy.audio, "a.wav", np.concatenate([sentence_audio(1), rest, sentence_audio(3)]))

@@ -12,7 +12,7 @@ import pytest
 from tests.fakes.faster_whisper import write_model
 from tests.ttscommon.browser import COMMAND, browsing
 from tests.ttscommon.listener import RATE, put, sentence_audio
-from tools import prepare_lora_dataset
+from tools import prepare_lora_dataset, transcribe_dataset
 from tools.validate_dataset import main
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
@@ -108,6 +108,30 @@ def test_a_recogniser_and_a_tokenizer_are_asked_on_request(ozzy, tmp_path, monke
     assert set(found) == set(TEXTS)
     assert [name for name, names in found.items() if "unknown tokens" in names] == ["d.wav"]
     assert all(clip["word_error_rate"] > 0.5 for clip in read_json(ozzy.validation)["clips"])
+
+
+def test_a_model_isn_t_asked_about_what_it_heard_itself(ozzy, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(FAKES))
+    heard = write_model(tmp_path / "whisper", "this is what it hears in every single one of them")
+    write_texts(ozzy, {"a.wav": TEXTS["a.wav"]})
+    asked = ["--whisper-model", str(heard), "--language", "en", "--device", "cpu"]
+    transcribe_dataset.main(flags(ozzy, *asked))
+    main(flags(ozzy, *asked))
+    assert "Note: 3 texts are what this very model heard" in capsys.readouterr().out
+    kept = read_json(ozzy.validation)
+    rates = {clip["clip"]: clip["word_error_rate"] for clip in kept["clips"]}
+    assert rates.pop("a.wav") > 0.5
+    assert set(rates.values()) == {None}
+    assert "very model" in kept["notes"][0]
+
+
+def test_ordinary_punctuation_is_no_fault(ozzy, tmp_path):
+    from indextts.miniature_tokenizer import train_tokenizer
+
+    (tmp_path / "bpe.model").write_bytes(train_tokenizer()[0])
+    write_texts(ozzy, {name: f"“{text}” — it’s: wait; (really)…" for name, text in TEXTS.items()})
+    main(flags(ozzy, "--tokenizer", str(tmp_path / "bpe.model")))
+    assert faults(ozzy) == {}
 
 
 def test_folders_and_a_table_may_be_given(ozzy, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from ttscommon.clip_config import VerbatimConfig
 from ttscommon.errors import UserError
 from ttscommon.segment import Span
-from ttscommon.spoken import Heard, filler_mark, understand
+from ttscommon.spoken import Heard, filler_mark, understand, unmarked
 from ttscommon.transcribe import Word
 
 
@@ -118,3 +118,7 @@ def test_what_was_heard_survives_being_kept():
 def test_thresholds_that_make_no_sense_are_refused(thresholds):
     with pytest.raises(UserError, match="min_pause"):
         VerbatimConfig(min_pause=thresholds[0], long_pause=thresholds[1])
+
+
+def test_a_text_without_its_marks_holds_the_words():
+    assert unmarked("So [PAUSE] we [UM], go [LONG] home. [sic]") == "So we um, go home. [sic]"

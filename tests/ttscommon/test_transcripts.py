@@ -6,7 +6,7 @@ import pytest
 
 from ttscommon.errors import UserError
 from ttscommon.manifest import Clip, write_manifest
-from ttscommon.transcripts import clip_texts
+from ttscommon.transcripts import clip_texts, note_on_pieces, text_sources
 from ttscommon.workspace import Speaker
 
 
@@ -76,6 +76,34 @@ def test_text_files_beside_recordings_count_as_written_by_hand(speaker):
     (speaker.audio / "short.txt").write_text("from the file")
     hear(speaker, {"short.wav": "from the ear"})
     assert clip_texts(speaker) == {"short.wav": "from the file"}
+
+
+@pytest.mark.parametrize("key", ["short", "short.mp3", "audio/short.mp3"])
+def test_a_table_wins_over_a_text_file_however_its_path_is_written(speaker, key, caplog):
+    (speaker.audio / "short.txt").write_text("from the file")
+    write(speaker, {key: "from the table"})
+    assert clip_texts(speaker) == {"short.mp3": "from the table"}
+
+
+def test_two_rows_for_one_clip_that_differ_are_told(speaker, caplog):
+    write(speaker, {"short": "one", "short.mp3": "another"})
+    assert clip_texts(speaker) == {"short.mp3": "one"}
+    assert "'short.mp3' says otherwise" in caplog.text
+
+
+def test_the_text_of_a_recording_in_pieces_is_told(speaker, caplog):
+    assert note_on_pieces(speaker) is None
+    cut(speaker)
+    write(speaker, {"long.wav": "one two", "short.mp3": "tree"})
+    assert clip_texts(speaker) == {"short.wav": "tree"}
+    assert "1 texts by hand are of recordings" in caplog.text
+    assert "can't be used: long.wav" in str(note_on_pieces(speaker))
+
+
+def test_every_file_that_texts_by_hand_come_from_is_known(speaker):
+    (speaker.audio / "short.lab").write_text("text")
+    found = {path.relative_to(speaker.dataset).as_posix() for path in text_sources(speaker)}
+    assert {"transcripts.csv", "metadata.csv", "transcripts.jsonl", "audio/short.lab"} <= found
 
 
 def test_what_was_heard_in_clips_that_are_gone_is_left_out(speaker):

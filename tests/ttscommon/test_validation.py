@@ -54,6 +54,8 @@ def test_texts_are_looked_at(tmp_path, sentence):
     assert "unknown tokens" in check(tmp_path, sentence, unknown=lambda text: ["ж"])
     assert "disagreement" in check(tmp_path, sentence, heard={"a": "nothing like it at all"})
     assert check(tmp_path, sentence, heard={"a": TEXT}) == set()
+    marked = TEXT.replace(" ", " [PAUSE] ")
+    assert check(tmp_path, sentence, marked, heard={"a": TEXT}) == set()
 
 
 def test_a_copy_is_found_at_another_level(tmp_path, sentence):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from tests.ttscommon.listener import RATE, Listener, put, sentence_audio
+from ttscommon import verbatim
 from ttscommon.clip_config import VerbatimConfig
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
@@ -132,6 +135,107 @@ def test_what_somebody_corrects_in_the_table_stays_through_every_run(speaker):
         assert rows(speaker.transcripts_verbatim)["b.wav"]["text"] == "Um, Hello dear."
     hear(speaker, Listener(), overwrite=True)
     assert rows(speaker.transcripts_verbatim)["b.wav"]["text"] == "Um, hello there."
+
+
+def test_a_correction_holds_for_the_sound_it_was_written_for(speaker):
+    hear(speaker, Listener())
+    correct(speaker, "b.wav", "Um, hello there.", "What b said.")
+    put(speaker.audio, "b.wav", sentence_audio(5))
+    report = hear(speaker, Listener("Quite other words"))
+    assert report.sources == {"heard": 3}
+    assert "sound is another" in report.dropped["b.wav"]
+    assert rows(speaker.transcripts_verbatim)["b.wav"]["text"] == "Quite other words"
+    backup = speaker.transcripts_verbatim.with_name("transcripts_verbatim.csv.bak")
+    assert rows(backup)["b.wav"]["text"] == "What b said."
+
+
+def test_a_table_that_nothing_is_known_about_stays_as_it_is(speaker):
+    hear(speaker, Listener())
+    correct(speaker, "b.wav", "Um, hello there.", "My correction.")
+    speaker.words.unlink()
+    assert hear(speaker, Listener("Other words")).sources == {"corrected": 3}
+    table = rows(speaker.transcripts_verbatim)
+    assert table["b.wav"]["text"] == "My correction."
+    assert table["a.wav"]["verbatim"].startswith("[UM], hello there.")
+    assert hear(speaker, Listener(), overwrite=True).sources == {"heard": 3}
+
+
+def test_a_correction_waits_for_a_clip_that_is_away(speaker):
+    hear(speaker, Listener())
+    correct(speaker, "b.wav", "Um, hello there.", "My correction.")
+    away = (speaker.audio / "b.wav").rename(speaker.root / "b.wav")
+    assert set(hear(speaker, Listener()).dropped) == {"b.wav"}
+    assert hear(speaker, Listener()).dropped == {}
+    assert set(rows(speaker.transcripts_verbatim)) == {"a.wav", "c.wav"}
+    away.rename(speaker.audio / "b.wav")
+    assert hear(speaker, Listener()).sources == {"heard": 2, "corrected": 1}
+    assert rows(speaker.transcripts_verbatim)["b.wav"]["text"] == "My correction."
+
+
+def test_a_verbatim_text_may_be_corrected_alone(speaker):
+    hear(speaker, Listener())
+    correct(speaker, "b.wav", "[UM], hello there.", "[UM], he- hello there.")
+    for _ in range(2):
+        assert hear(speaker, Listener()).sources == {"heard": 3}
+        row = rows(speaker.transcripts_verbatim)["b.wav"]
+        assert row["text"] == "Um, hello there."
+        assert row["verbatim"] == "[UM], he- hello there."
+
+
+def test_a_text_that_somebody_empties_stays_empty(speaker):
+    hear(speaker, Listener())
+    correct(speaker, "b.wav", '"Um, hello there."', "")
+    for _ in range(2):
+        hear(speaker, Listener())
+        assert rows(speaker.transcripts_verbatim)["b.wav"]["text"] == ""
+    assert set(clip_texts(speaker)) == {"a.wav", "c.wav"}
+
+
+def test_a_correction_of_a_text_by_hand_is_told_to_have_no_effect(speaker):
+    speaker.transcripts.write_text("audio_path,text\na.wav,Hello there.\n", encoding="utf-8")
+    hear(speaker, Listener())
+    correct(speaker, "a.wav", "Hello there.", "Corrected later.")
+    report = hear(speaker, Listener())
+    assert "by hand say otherwise" in report.dropped["a.wav"]
+    assert rows(speaker.transcripts_verbatim)["a.wav"]["text"] == "Hello there."
+    assert hear(speaker, Listener()).dropped == {}
+
+
+def test_a_disk_that_fills_before_the_table_makes_no_corrections(speaker, monkeypatch):
+    hear(speaker, Listener())
+    marked = VerbatimConfig(language="en", marked_text=True)
+
+    def fill_disk(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verbatim, "atomic", fill_disk)
+        with pytest.raises(OSError, match="No space left"):
+            hear(speaker, Listener(), marked)
+    assert hear(speaker, Listener(), marked).sources == {"heard": 3}
+    assert "[UM]" in rows(speaker.transcripts_verbatim)["a.wav"]["text"]
+
+
+def test_the_language_is_that_of_all_clips_also_if_none_is_new(speaker):
+    hear(speaker, Listener(), VerbatimConfig())
+    again = hear(speaker, Listener(), VerbatimConfig(), skip_existing=True)
+    assert again.stats["language"] == "de"
+
+
+def test_a_long_file_that_breaks_off_stops_nothing(speaker, sentences):
+    path = speaker.audio / "z.flac"
+    soundfile.write(path, np.tile(sentences[0], 10), RATE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    report = hear(speaker, Listener(), VerbatimConfig())
+    assert report.stats["language"] == "de"
+    assert dict(report.left_out).keys() == {"z.flac"}
+
+
+def test_a_new_sound_is_heard_also_if_rows_are_left_alone(speaker):
+    hear(speaker, Listener())
+    put(speaker.audio, "b.wav", sentence_audio(5))
+    hear(speaker, Listener("New words"), skip_existing=True)
+    assert rows(speaker.transcripts_verbatim)["b.wav"]["text"] == "New words"
 
 
 def test_rows_that_exist_can_be_left_alone(speaker, sentences):
