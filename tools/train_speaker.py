@@ -27,6 +27,7 @@ from ttscommon.cli import Parser, add_config_flags, add_device, add_training_roo
 from ttscommon.errors import UserError
 from ttscommon.sound_progress import clock
 from ttscommon.stages import Chain, Done, Stage
+from ttscommon.transcripts import text_sources
 from ttscommon.workspace import Speaker, speaker_flags
 
 EXIT_WORSE = 3
@@ -133,7 +134,7 @@ def chain(args: argparse.Namespace, speaker: Speaker) -> list[Stage]:
 def _data_stages(args: argparse.Namespace, speaker: Speaker) -> list[Stage]:
     """From recordings to clips with texts: nothing here asks for the model."""
     whose = speaker_flags([speaker])
-    texts = [speaker.transcripts, speaker.transcripts_verbatim]
+    texts = text_sources(speaker)
     return [
         Stage(
             name="segment",
@@ -141,21 +142,23 @@ def _data_stages(args: argparse.Namespace, speaker: Speaker) -> list[Stage]:
             flags=whose,
             inputs=[speaker.audio],
             outputs=[speaker.clips_manifest],
-            again=["--overwrite"],
         ),
         Stage(
             name="transcribe",
             script="tools/transcribe_dataset.py",
             flags=[*whose, *_recogniser(args)],
             machine_flags=_device(args),
-            inputs=[_sounds(args, speaker), speaker.transcripts],
+            inputs=[_sounds(args, speaker), *texts],
             outputs=[speaker.transcripts_verbatim],
         ),
         Stage(
             name="validate",
             script="tools/validate_dataset.py",
             flags=whose,
-            inputs=[_sounds(args, speaker), speaker.clips_manifest, *texts],
+            inputs=[
+                *(_sounds(args, speaker), speaker.clips_manifest, *texts),
+                speaker.transcripts_verbatim,
+            ],
             outputs=[speaker.validation],
         ),
     ]
@@ -166,7 +169,7 @@ def _voice_stages(
 ) -> list[Stage]:
     """From clips with texts to a tuned voice, compared with the base."""
     sounds = _sounds(args, speaker)
-    texts = [speaker.transcripts, speaker.transcripts_verbatim]
+    texts = [*text_sources(speaker), speaker.transcripts_verbatim]
     manifests = [speaker.processed / name for name in _manifests()]
     return [
         Stage(
@@ -185,6 +188,7 @@ def _voice_stages(
             inputs=[*manifests, *base],
             outputs=[speaker.lora.final_checkpoint],
             again=["--overwrite"],
+            own=[speaker.lora.final_checkpoint],
         ),
         Stage(
             name="embeddings",
@@ -194,6 +198,7 @@ def _voice_stages(
             inputs=[sounds, *base],
             outputs=[speaker.speaker_embeddings],
             again=["--overwrite"],
+            own=[speaker.speaker_embeddings],
         ),
         Stage(
             name="compare",

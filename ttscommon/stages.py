@@ -13,9 +13,9 @@ and those after them only if what they read came out differently.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
+import os
 import shlex
 import signal
 import subprocess
@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ttscommon.errors import UserError
 from ttscommon.files import read_json, write_json
 from ttscommon.sound_progress import clock
@@ -35,7 +37,9 @@ log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT, VERSION = "ttscommon.stages", 1
 INTERRUPTED = 130
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+IS_POSIX = os.name == "posix"
+STOPPING = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
+ABSENT = "absent"
 MOST_CHANGES = 3  # named in a line
 
 
@@ -51,6 +55,7 @@ class Stage:
         inputs: files and folders that it reads; one that isn't there is as good as empty
         outputs: what is there when it has ended well
         again: flags that let it replace what it made of something else
+        own: outputs that nobody but this stage writes; changed ones aren't replaced unasked
         good_exits: exit codes that mean it has done its work
     """
 
@@ -61,6 +66,7 @@ class Stage:
     inputs: Sequence[Path] = ()
     outputs: Sequence[Path] = ()
     again: Sequence[str] = ()
+    own: Sequence[Path] = ()
     good_exits: Sequence[int] = (0,)
 
 
@@ -71,11 +77,13 @@ class Step:
     Attributes:
         words: script and flags
         why: the reason to run it; None if it is finished
+        is_again: whether it may replace what is there
     """
 
     stage: Stage
     words: tuple[str, ...]
     why: str | None
+    is_again: bool = False
 
     @property
     def command(self) -> str:
@@ -126,7 +134,8 @@ class Chain:
             step = self._step(stage, is_forced=is_forced)
             before = next((made[path] for path in stage.inputs if path in made), None)
             if step.why is None and before is not None:
-                step = Step(stage, self._words(stage, again=True), f"if {before} makes a change")
+                words = self._words(stage, again=True)
+                step = Step(stage, words, f"if {before} makes a change", is_again=True)
             if step.why is not None:
                 made |= dict.fromkeys(stage.outputs, stage.name)
             steps.append(step)
@@ -144,7 +153,7 @@ class Chain:
             KeyboardInterrupt: if a stage was stopped; with the command to go on with
         """
         with _only_one(self._path.with_suffix(".lock")) as lock:
-            runner = self._runner or (lambda words: run_script(words, keep_open=(lock,)))
+            runner = self._runner or (lambda words: run_script(words, keep_open=lock))
             wanted = self._wanted(start)
             return [self._do(stage, is_forced, runner) for stage, is_forced in wanted]
 
@@ -155,19 +164,34 @@ class Chain:
             record = self._records[stage.name]
             log.info("%s  finished before, in %s", number, clock(record["seconds"]))
             return Done(stage.name, record["seconds"], record["exit_code"], was_run=False)
+        if step.is_again and not is_forced:
+            self._require_own(stage)
         log.info("%s  %s\n  %s", number, step.why, step.command)
         record = {"made_from": self._made_from(stage), "state": "started", "command": step.command}
-        self._keep(stage, record)
+        self._keep(stage, record | {"again": step.is_again})
         began = time.monotonic()
         code = runner(step.words)
         seconds = time.monotonic() - began
-        self._require_success(stage, code)
-        ended = {"state": "done", "seconds": round(seconds, 2), "exit_code": code}
+        self._require_success(stage, code, is_again=step.is_again)
+        made = {str(path): self._digests.of(path) for path in stage.own}
+        ended = {"state": "done", "seconds": round(seconds, 2), "exit_code": code, "made": made}
         self._keep(stage, record | ended)
         log.info("%s  done in %s", number, clock(seconds))
         return Done(stage.name, seconds, code, was_run=True)
 
-    def _require_success(self, stage: Stage, code: int) -> None:
+    def _require_own(self, stage: Stage) -> None:
+        """Refuse to replace what somebody made anew since this stage ended well."""
+        record = self._records[stage.name]
+        made = record.get("made", {}) if record["state"] == "done" else {}
+        for path in stage.own:
+            if path.exists() and made.get(str(path)) not in (None, self._digests.of(path)):
+                raise UserError(
+                    f"stage '{stage.name}' would replace what was changed since it made it",
+                    where=path,
+                    fix=f"move it away, or replace it: {self.resume} --from {stage.name}",
+                )
+
+    def _require_success(self, stage: Stage, code: int, *, is_again: bool) -> None:
         if code == INTERRUPTED or -code in STOPPING:
             raise KeyboardInterrupt(f"stopped in stage '{stage.name}'; go on with: {self.resume}")
         if code not in stage.good_exits:
@@ -176,7 +200,10 @@ class Chain:
                 name = signal.Signals(-code).name
                 how = f"was ended by {name}"
                 how += ", mostly too little memory" if name == "SIGKILL" else ""
-            raise UserError(f"stage '{stage.name}' {how}", fix=f"then go on with: {self.resume}")
+            fix = f"then go on with: {self.resume}"
+            if stage.again and not is_again:
+                fix += f"; with --from {stage.name} it replaces what is there"
+            raise UserError(f"stage '{stage.name}' {how}", fix=fix)
         if gone := [path for path in stage.outputs if not path.exists()]:
             raise UserError(f"stage '{stage.name}' didn't leave what it should", where=gone[0])
 
@@ -197,7 +224,8 @@ class Chain:
     def _step(self, stage: Stage, *, is_forced: bool) -> Step:
         record = self._records.get(stage.name)
         if record is None:
-            return Step(stage, self._words(stage), "not done yet")
+            words = self._words(stage, again=is_forced)
+            return Step(stage, words, "not done yet", is_again=is_forced)
         changed = _changes(record["made_from"], self._made_from(stage))
         gone = [path for path in stage.outputs if not path.exists()]
         is_done = record["state"] == "done"
@@ -212,8 +240,9 @@ class Chain:
             why = f"{gone[0].name} is gone"
         elif is_forced:
             why = "asked for"
-        again = bool(why) and (bool(changed) or is_done)
-        return Step(stage, self._words(stage, again=again), why)
+        # What was to be replaced when it was stopped is still there, and to be replaced.
+        is_again = bool(why) and any((changed, is_done, is_forced, record.get("again")))
+        return Step(stage, self._words(stage, again=is_again), why, is_again=is_again)
 
     def _words(self, stage: Stage, *, again: bool = False) -> tuple[str, ...]:
         more = stage.again if again else ()
@@ -242,9 +271,10 @@ def run_script(words: Sequence[str], *, keep_open: Sequence[int] = ()) -> int:
     """
     command = [sys.executable, str(ROOT / words[0]), *words[1:]]
     # In a group of its own, else the terminal would send it the signal, too.
-    process = subprocess.Popen(
-        command, process_group=0, pass_fds=keep_open, preexec_fn=_listen_to_stops
-    )
+    options: dict[str, Any] = {}
+    if IS_POSIX:
+        options = {"process_group": 0, "pass_fds": keep_open, "preexec_fn": _listen_to_stops}
+    process = subprocess.Popen(command, **options)
     asked = False
 
     def hand_on(*_: Any) -> None:
@@ -280,16 +310,30 @@ def _handled(handler: Callable[..., None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[int]:
-    """Refuse a second run at the same time; a stage that outlived a killed run counts as one."""
+def _only_one(path: Path) -> Iterator[tuple[int, ...]]:
+    """Refuse a second run at the same time; a stage that outlived a killed run counts as one.
+
+    Yields:
+        file descriptors that a stage is to hold (on Windows none: there only runs count)
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    what = "another run, or a stage that one left behind, is at work here"
+    refused = UserError(what, where=path, fix="wait for its end, or stop it")
+    if not IS_POSIX:
+        try:
+            with FileLock(path, timeout=0):
+                yield ()
+        except Timeout as error:
+            raise refused from error
+        return
+    import fcntl  # isn't everywhere
+
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            what = "another run, or a stage that one left behind, is at work here"
-            raise UserError(what, where=path, fix="wait for its end, or stop it") from error
-        yield file.fileno()
+            raise refused from error
+        yield (file.fileno(),)
 
 
 class _Digests:
@@ -303,7 +347,7 @@ class _Digests:
             found = sorted(p for p in path.rglob("*") if p.is_file() and _counts(p, path))
             rows = [f"{p.relative_to(path).as_posix()} {self._of_file(p)}" for p in found]
             return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:24]
-        return self._of_file(path) if path.is_file() else "absent"
+        return self._of_file(path) if path.is_file() else ABSENT
 
     def _of_file(self, path: Path) -> str:
         status = path.stat()
@@ -324,4 +368,4 @@ def _counts(path: Path, folder: Path) -> bool:
 
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     names = sorted({*old, *new}, key=lambda name: (name != "settings", name))
-    return [name for name in names if old.get(name) != new.get(name)]
+    return [name for name in names if old.get(name, ABSENT) != new.get(name, ABSENT)]

@@ -1,5 +1,6 @@
 """A chain of tools: what is skipped, what is repeated, where it stops and how it goes on."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -32,7 +33,8 @@ class Workshop:
         stages = [
             Stage(name="texts", script="texts.py", inputs=[sounds], outputs=[texts]),
             Stage(name="voice", script="voice.py", flags=self.voice_flags, inputs=[texts],
-                  outputs=[voice], again=["--overwrite"], machine_flags=self.machine_flags),
+                  outputs=[voice], own=[voice], again=["--overwrite"],
+                  machine_flags=self.machine_flags),
             Stage(name="page", script="page.py", inputs=[voice], outputs=[page], good_exits=(0, 3)),
         ]  # fmt: skip
         state = self.folder / "pipeline.json"
@@ -170,6 +172,62 @@ def test_a_stage_that_leaves_nothing_is_a_failure(workshop):
     workshop.work = lambda name: None
     with pytest.raises(UserError, match="'texts' didn't leave what it should"):
         workshop.run()
+
+
+def refusing(workshop: Workshop) -> None:
+    """As real tools do: what exists is replaced only with --overwrite."""
+
+    def runner(words) -> int:
+        exists = (workshop.folder / words[0].removesuffix(".py")).exists()
+        refuses = words[0] == "voice.py" and exists and "--overwrite" not in words
+        return 1 if refuses else Workshop.runner(workshop, words)
+
+    workshop.runner = runner
+
+
+def test_a_repeated_stage_that_was_stopped_may_still_replace_what_is_there(workshop):
+    refusing(workshop)
+    workshop.run()
+    (workshop.folder / "texts").write_text("by hand")
+    workshop.exits["voice"] = 130
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            workshop.run()
+    workshop.exits.clear()
+    assert workshop.run() == ["voice --epochs 3 --overwrite", "page"]
+    assert workshop.run() == []
+
+
+def test_what_was_there_before_the_chain_is_replaced_on_request_only(workshop):
+    refusing(workshop)
+    (workshop.folder / "voice").write_text("mine")
+    for _ in range(2):
+        with pytest.raises(UserError, match="with --from voice it replaces what is there"):
+            workshop.run()
+    assert (workshop.folder / "voice").read_text() == "mine"
+    assert workshop.run("voice") == ["voice --epochs 3 --overwrite", "page"]
+
+
+def test_what_somebody_made_anew_is_not_replaced_unasked(workshop):
+    workshop.run()
+    (workshop.folder / "voice").write_text("made with better flags")
+    assert workshop.run() == ["page"]
+    (workshop.folder / "texts").write_text("by hand")
+    with pytest.raises(UserError, match=r"'voice' would replace what was changed.*--from voice"):
+        workshop.run()
+    assert (workshop.folder / "voice").read_text() == "made with better flags"
+    assert workshop.run("voice") == ["voice --epochs 3 --overwrite", "page"]
+
+
+def test_the_module_loads_where_there_are_no_posix_locks_and_signals(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.delattr(signal, "SIGHUP")
+    spec = importlib.util.find_spec("ttscommon.stages")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "ttscommon.stages", module)
+    spec.loader.exec_module(module)
 
 
 def test_a_plan_tells_commands_and_reasons_and_runs_nothing(workshop):
