@@ -144,7 +144,7 @@ class DecodingConfig:
     typical_mass: float = field(default=0.9, metadata={"help": "their share of probability"})
     contiguous_positions: bool = field(
         default=False,
-        metadata={"help": "number codes as in training; the original skips position 1"},
+        metadata={"help": "number codes as the base was trained; the original skips position 1"},
     )
 
     def __post_init__(self) -> None:

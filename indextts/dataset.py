@@ -181,6 +181,13 @@ class PairedPlan:
         number = seed_for(self.seed, "prompt", epoch if self.shuffle else 0, item)
         return self.prompts[others[number % len(others)]]
 
+    @property
+    def most_prompt_frames(self) -> int:
+        """Of features, in any epoch."""
+        longest = max(self.prompts, key=lambda clip: clip.code_len)
+        assert longest.features_path is not None
+        return min(len(read_array(longest.features_path)), MAX_PROMPT_FRAMES)
+
     def _prompt_choices(self) -> dict[str, list[int]]:
         """Numbers of each speaker's prompts."""
         choices: dict[str, list[int]] = defaultdict(list)

@@ -24,7 +24,6 @@ from indextts.pattern_config import PatternTrainConfig
 from indextts.pattern_dataset import PatternBatch
 from indextts.pattern_embeddings import PatternEmbedding
 from indextts.pattern_losses import (
-    DecisionRates,
     decision_cross_entropy,
     distillation,
     event_loss,
@@ -55,7 +54,6 @@ class PatternStage(VoiceStage):
     Args:
         gpt: with an adapter, where one is trained
         silence: (V,) bool, True for silence codes
-        rates: how often the speaker decides to pause and to go on
 
     Attributes:
         manner: how batches are read
@@ -69,10 +67,9 @@ class PatternStage(VoiceStage):
         pattern: PatternEmbedding,
         config: PatternTrainConfig,
         silence: Tensor,
-        rates: DecisionRates,
     ):
         super().__init__(gpt, config, trains_conditions=False)
-        self.pattern, self.config, self.rates = pattern, config, rates
+        self.pattern, self.config = pattern, config
         self.knows_silence = bool(silence.any())
         self.register_buffer("silence", silence, persistent=False)
         self.manner: Manner = "on"
@@ -102,7 +99,10 @@ class PatternStage(VoiceStage):
         """KL(base || with the adapter) of these rows' codes, without the pattern: ()"""
         voiced = super().voiced(batch)
         chosen = torch.tensor(rows, device=voiced.codes.device)
-        plain = VoiceBatch(**{name: value[chosen] for name, value in vars(voiced).items()})
+        rows_of = {
+            n: value[chosen] for n, value in vars(voiced).items() if isinstance(value, Tensor)
+        }
+        plain = dataclasses.replace(voiced, **rows_of)
         found = self.gpt(plain)
         with torch.no_grad(), lora.switched_off(self.gpt):
             wanted = self.gpt(plain)
@@ -151,7 +151,7 @@ class PatternStage(VoiceStage):
         masses = log_masses(output.mel_logits[:, :n], self.silence)
         told = batch.codes, places, self.silence
         missing, false = silence_mass_losses(masses, *told)
-        pause = pause_loss(masses, batch.codes, batch.pauses, places, self.silence, self.rates)
+        pause = pause_loss(masses, batch.codes, batch.pauses, places, self.silence)
         rate = rate_loss(masses, *told)
         return {**parts, "pause": pause, "missing": missing, "false": false, "rate": rate}
 

@@ -30,7 +30,7 @@ from indextts.pattern_embeddings import (
 )
 from indextts.pattern_tasks import ADAPTER_FOLDER, PATTERN_FILE, PatternStage, PatternTask
 from indextts.tasks import VoiceStage
-from indextts.train import FREE, Job, Training, TrainReport
+from indextts.train import FREE, Job, Training, TrainReport, unfinished
 from ttscommon import lora
 from ttscommon.checkpoints import RunFolder, load_state
 from ttscommon.config import to_dict
@@ -92,7 +92,6 @@ class PatternTraining(Training):
         self.info = read_pattern_info(Path(job.train[0]).parent, n_codes)
         assert isinstance(self.plan, PatternPlan)
         tell_of_silence(self.plan.spoken, self.info)
-        self.rates = self.plan.rates(self.info, n_codes)
         self.silence = torch.from_numpy(self.info.silence(n_codes))
         self._settings: dict[str, Any] = {}
         self._pattern: PatternEmbedding | None = None
@@ -171,9 +170,8 @@ class PatternTraining(Training):
         self.plan = self.make_plan(self.clips, shuffle=True)
         self._settings = {"stage": name, **self._of(name), "pattern": _mark(after)}
         self._pattern = pattern
-        stage = PatternStage(
-            self.gpt, pattern, self._stage_config, self.silence.to(self.device), self.rates
-        )
+        silence = self.silence.to(self.device)
+        stage = PatternStage(self.gpt, pattern, self._stage_config, silence)
         places = RunFolder(
             state=self.job.output.run(name) / "state",
             best=home.best_checkpoint,
@@ -225,7 +223,7 @@ def _require_room(job: PatternJob, config: PatternTrainConfig) -> None:
     output, last = job.output, ADAPTER_STAGE if config.has_adapter else PATTERN_STAGE
     last = JOINT_STAGE if config.joint else last
     best, final = output.best_checkpoint, output.final_checkpoint
-    was_killed = (output.logs / last).exists() and not final.exists()
+    was_killed = unfinished(output.run(last)).exists()
     if job.overwrite or was_killed or not (best.exists() or final.exists()):
         return
     has_adapter = (best / ADAPTER_FOLDER).exists()

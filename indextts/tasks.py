@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,13 @@ from indextts.gpt.model import UnifiedVoice, VoiceBatch
 from indextts.lora import write_base
 from indextts.loss import voice_loss
 from indextts.train_config import GptTrainConfig
+from indextts.tuned import LIKE_LOSS, METADATA_FILE, METADATA_FORMAT
 from indextts.weights import save_gpt
 from ttscommon import lora
 from ttscommon.batching import move
-from ttscommon.files import write_json
+from ttscommon.files import read_json, write_json
 from ttscommon.losses import Losses
 from ttscommon.progress import Monitor
-
-METADATA_FILE, METADATA_FORMAT = "training_metadata.json", "indextts.gpt_training"
 
 
 class Speaks(Protocol):
@@ -44,6 +44,7 @@ class VoiceStage(nn.Module):
         super().__init__()
         self.gpt, self.trains_conditions = gpt, trains_conditions
         self.text_weight, self.mel_weight = config.text_loss_weight, config.mel_loss_weight
+        self.contiguous = config.contiguous_positions
         gpt.gpt.recomputes = config.gradient_checkpointing
 
     def forward(self, batch: VoiceTrainingBatch, progress: float = 0.0) -> Losses:  # noqa: ARG002
@@ -52,12 +53,12 @@ class VoiceStage(nn.Module):
 
     def voiced(self, batch: VoiceTrainingBatch) -> VoiceBatch:
         """The batch with its prompts' speaker and mood, computed here if they aren't stored."""
-        if batch.prompt is None:
-            return batch.voiced()
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_conditions):
-            speaker = self.gpt.speaker_latent(batch.prompt, batch.prompt_mask)
-            emotion = self.gpt.emotion_vector(batch.prompt, batch.prompt_mask)
-        return batch.voiced(speaker, emotion)
+        speaker = emotion = None
+        if batch.prompt is not None:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_conditions):
+                speaker = self.gpt.speaker_latent(batch.prompt, batch.prompt_mask)
+                emotion = self.gpt.emotion_vector(batch.prompt, batch.prompt_mask)
+        return dataclasses.replace(batch.voiced(speaker, emotion), contiguous=self.contiguous)
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,13 @@ class VoiceTask:
         *,
         speaks: Speaks | None = None,
         sample_interval: int = 0,
+        evaluate_every: int = 1,
         best_audio: Path | None = None,
     ):
         self.module: nn.Module = stage
         self.held_out, self.origin = held_out, origin
-        self.speaks, self.sample_interval, self.best_audio = speaks, sample_interval, best_audio
-        self._heard_at = -1
+        self.speaks, self.best_audio = speaks, best_audio
+        self.sample_interval, self.evaluate_every = sample_interval, evaluate_every
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Weight decay on matrices only."""
@@ -119,8 +121,9 @@ class VoiceTask:
             return metrics
         score = self.speaks(module.gpt, monitor, step)
         if score is not None and self.best_audio is not None:
-            if score < self._best_score():
-                self.write(module, self.best_audio, step, {**metrics, "audio_score": score})
+            heard = {**metrics, "audio_score": score}
+            if sounds_better(heard, self._metrics_of(self.best_audio)):
+                self.write(module, self.best_audio, step, heard)
             monitor.scalars("sample", step, {"audio_score": score})
         return metrics
 
@@ -144,18 +147,14 @@ class VoiceTask:
         raise NotImplementedError
 
     def _is_due(self, step: int) -> bool:
-        """At the first evaluation in each interval; an interval that was heard isn't again."""
-        number = step // self.sample_interval if self.sample_interval else 0
-        due, self._heard_at = number != self._heard_at, number
-        return due
+        """At the first evaluation in each interval, also of a run that goes on."""
+        before = (step - 1) // self.evaluate_every * self.evaluate_every
+        interval = self.sample_interval or 1
+        return before == 0 or step // interval != before // interval
 
-    def _best_score(self) -> float:
-        from ttscommon.files import read_json
-
-        path = self.metadata_path(self.best_audio) if self.best_audio else None
-        if path is None or not path.is_file():
-            return float("inf")
-        return float(read_json(path, format=METADATA_FORMAT)["metrics"]["audio_score"])
+    def _metrics_of(self, place: Path) -> Mapping[str, float]:
+        path = self.metadata_path(place)
+        return read_json(path, format=METADATA_FORMAT)["metrics"] if path.is_file() else {}
 
 
 class LoraTask(VoiceTask):
@@ -180,11 +179,26 @@ class FullTask(VoiceTask):
     def write(
         self, stage: VoiceStage, place: Path, step: int, metrics: Mapping[str, float]
     ) -> None:
-        save_gpt(place, stage.gpt)
-        write_json(self.metadata_path(place), self.origin.metadata(step, metrics))
+        about = self.metadata_path(place)
+        draft = place.with_name(f".{place.stem}.new{place.suffix}")
+        save_gpt(draft, stage.gpt)
+        about.unlink(missing_ok=True)  # rather no word about weights than that of others
+        draft.replace(place)
+        write_json(about, self.origin.metadata(step, metrics))
 
     def metadata_path(self, place: Path) -> Path:
         return place.with_suffix(".json")
+
+
+def sounds_better(found: Mapping[str, float], kept: Mapping[str, float]) -> bool:
+    """Whether one checkpoint is to be preferred to another by ear, from the metrics of both.
+
+    A few sentences are no measure of a voice: they decide among checkpoints of like loss only.
+    """
+    if "audio_score" not in kept or kept["loss"] > LIKE_LOSS * found["loss"]:
+        return True
+    is_like = found["loss"] <= LIKE_LOSS * kept["loss"]
+    return is_like and found["audio_score"] < kept["audio_score"]
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ from indextts.dataset import (
     require_fit,
 )
 from indextts.hearing import Listener
-from indextts.loss import masked_cross_entropy
+from indextts.probing import probed
 from indextts.tasks import FullTask, LoraTask, Origin, VoiceStage, VoiceTask, trained_parts
 from indextts.train_config import PARTS, FullTrainConfig, GptTrainConfig, LoraTrainConfig
 from ttscommon import lora, probe
@@ -54,8 +54,14 @@ SCHEDULE: Schedule = "cosine"
 PROBED_CLIPS = 4
 # They change what is told and kept on the way, and not what is computed.
 FREE = (
-    *("save_interval", "log_interval", "num_workers", "sample_interval", "n_samples"),
-    *("whisper_model", "patience", "gradient_checkpointing"),
+    "save_interval",
+    "log_interval",
+    "num_workers",
+    "sample_interval",
+    "n_samples",
+    "whisper_model",
+    "patience",
+    "gradient_checkpointing",
 )
 
 
@@ -107,6 +113,11 @@ def train_lora(job: Job, config: LoraTrainConfig) -> TrainReport:
     gpt, output = training.gpt, job.output
     torch.manual_seed(seed_for(config.seed, "adapter"))
     targets = lora.find_targets(gpt, config.targets)
+    if "text_head" in targets and not config.text_loss_weight:
+        raise UserError(
+            "an adapter on text_head learns nothing from a text loss of weight 0",
+            fix="--text-loss-weight 0.2, or other --lora-target-modules",
+        )
     shape = {"rank": config.lora_rank, "alpha": config.lora_alpha, "dropout": config.lora_dropout}
     lora.inject(gpt, targets, **shape)
     trains_conditions = any(f"{name}.".startswith(_of_conditions()) for name in targets)
@@ -130,9 +141,8 @@ def train_lora(job: Job, config: LoraTrainConfig) -> TrainReport:
 def train_full(job: Job, config: FullTrainConfig) -> TrainReport:
     """Train the language model's own weights; otherwise as `train_lora`."""
     training = Training(job, config)
-    prefixes = [prefix for part in config.parts for prefix in PARTS[part]]
-    trained_parts(training.gpt, prefixes)
-    trains_conditions = any(prefix.startswith(_of_conditions()) for prefix in prefixes)
+    trained_parts(training.gpt, config.prefixes)
+    trains_conditions = any(prefix.startswith(_of_conditions()) for prefix in config.prefixes)
     stage = VoiceStage(training.gpt, config, trains_conditions=trains_conditions)
     output = job.output
     places = RunFolder(
@@ -184,11 +194,9 @@ class Training:
     ) -> TrainReport:
         origin = Origin(self.base, to_dict(self.config), _hashes(self.clips))
         config = self._fit_config(origin, title, ema_decay)
-        _refuse_finished(places)
-        n_processes = self.machine.num_processes
-        if begins_anew(self.plan, config, places, n_processes) and self.machine.is_main_process:
-            _remove(best_audio)
-        if self.machine.is_main_process:
+        _refuse_finished(places, best_audio)
+        is_first = self.machine.is_main_process
+        if is_first:
             self._probe(stage)
             self._tell(stage, has_average=ema_decay > 0)
         task = make_task(
@@ -197,9 +205,17 @@ class Training:
             origin,
             speaks=self._listener(),
             sample_interval=self.config.sample_interval,
+            evaluate_every=config.evaluate_every,
             best_audio=best_audio,
         )
+        mark = unfinished(places.state.parent)
+        if is_first and begins_anew(self.plan, config, places, self.machine.num_processes):
+            _remove(best_audio)
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
         report = fit(task, self.plan, config, places)
+        if is_first:
+            mark.unlink(missing_ok=True)
         heard = best_audio if best_audio.exists() else None
         return TrainReport(places.best, places.final, heard, report.best_step, report.metrics)
 
@@ -238,12 +254,16 @@ class Training:
                 )
 
     def longest_step(self, stage: VoiceStage, *, has_average: bool) -> StepMemory:
+        """With the longest clips, and the longest prompts where they are read in a step."""
         plan = self.plan
-        key = max(
-            plan.epoch(0), key=lambda key: len(key.items) * max(plan.n_tokens[list(key.items)])
-        )
-        batch = move(plan.load(key), self.device)
-        return stage_memory(stage.train(), batch, self.config.amp, has_average)
+        order = sorted(range(len(plan.clips)), key=lambda item: -plan.n_tokens[item])
+        most = plan.token_budget // max(plan.n_tokens) or plan.batch_size
+        batch = plan.load(BatchKey(0, 0, tuple(order[: min(most, plan.batch_size)])))
+        if batch.prompt is not None:
+            frames = torch.zeros(len(batch.ids), plan.most_prompt_frames, batch.prompt.shape[2])
+            lengths = torch.full((len(frames),), frames.shape[1])
+            batch = dataclasses.replace(batch, prompt=frames, prompt_lengths=lengths)
+        return stage_memory(stage.train(), move(batch, self.device), self.config.amp, has_average)
 
     def _listener(self) -> Listener | None:
         config = self.config
@@ -296,31 +316,6 @@ class Training:
         )
 
 
-@torch.no_grad()
-def probed(stage: VoiceStage, batch: VoiceTrainingBatch) -> list[probe.Check]:
-    """The checks of `ttscommon.probe` for the codes of a real batch; `stage` in eval mode."""
-    voiced, config = stage.voiced(batch), stage.gpt.config
-    output = stage.gpt(voiced)
-    inputs = torch.nn.functional.pad(voiced.codes, (1, 1), value=config.stop_mel_token)
-    inputs[:, 0] = config.start_mel_token
-
-    def outputs(codes: Tensor) -> Tensor:
-        whole = torch.full_like(voiced.code_lengths, codes.shape[1])
-        changed = dataclasses.replace(voiced, codes=codes, code_lengths=whole)
-        return stage.gpt(changed).mel_logits
-
-    def loss_of(codes: Tensor) -> Tensor:
-        logits = outputs(codes)[:, : codes.shape[1]]
-        return masked_cross_entropy(logits, codes, torch.ones_like(codes, dtype=torch.bool))
-
-    n_codes = min(config.start_mel_token, config.stop_mel_token)
-    return [
-        probe.check_offsets(output.mel_logits, inputs, output.mel_targets, output.mel_mask),
-        probe.check_causality(outputs, voiced.codes, n_tokens=n_codes),
-        probe.check_entropy_floor(loss_of, voiced.codes.shape, n_tokens=n_codes),
-    ]
-
-
 def stage_memory(
     stage: VoiceStage, batch: VoiceTrainingBatch, amp: str, has_average: bool
 ) -> StepMemory:
@@ -338,12 +333,13 @@ def _of_conditions() -> tuple[str, ...]:
 
 
 def _hashes(clips: Sequence[TrainingClip]) -> dict[str, str]:
-    return {clip.id: clip.sha256[:12] for clip in clips}
+    return {f"{clip.speaker}/{clip.id}": clip.sha256[:12] for clip in clips}
 
 
 def _warn_of_leaks(clips: Sequence[TrainingClip], held_out: Sequence[TrainingClip]) -> None:
     """Clips of one recording sound alike, so those that are held out should have their own."""
-    shared = {clip.recording for clip in clips} & {clip.recording for clip in held_out}
+    trained = {(clip.speaker, clip.recording) for clip in clips}
+    shared = trained & {(clip.speaker, clip.recording) for clip in held_out}
     if shared:
         log.warning(
             "%d recordings have clips both to train on and to validate with, so the validation "
@@ -352,17 +348,23 @@ def _warn_of_leaks(clips: Sequence[TrainingClip], held_out: Sequence[TrainingCli
         )
 
 
-def _refuse_finished(places: RunFolder) -> None:
-    """Refuse to replace a voice that can't be gone on with.
+def unfinished(run: Path) -> Path:
+    """A mark in a stage's run folder, from its beginning to its end.
 
-    One with logs and without a last checkpoint is of a run that was killed before it first saved.
+    A run that was killed before it first saved may begin anew, in spite of what it left.
     """
-    was_killed = places.logs.exists() and not places.final.exists()
+    return run / "unfinished"
+
+
+def _refuse_finished(places: RunFolder, best_audio: Path) -> None:
+    """Refuse to replace a voice that can't be gone on with."""
+    was_killed = unfinished(places.state.parent).exists()
     if places.overwrite or was_killed or load_state(places.state) is not None:
         return
-    if places.best.exists() or places.final.exists():
+    there = [path for path in (places.best, places.final, best_audio) if path.exists()]
+    if there:
         what = "a finished voice is here already"
-        raise UserError(what, where=places.best, fix="--overwrite, or another --output-dir")
+        raise UserError(what, where=there[0], fix="--overwrite, or another --output-dir")
 
 
 def _remove(path: Path) -> None:

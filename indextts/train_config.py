@@ -17,21 +17,36 @@ MLP = ("gpt.h.*.mlp.c_fc", "gpt.h.*.mlp.c_proj")
 HEADS = ("text_head", "mel_head")
 EMBEDDINGS = ("text_embedding", "mel_embedding")
 CONDITIONING = (
-    *("linear_q", "linear_k", "linear_v", "linear_out", "linear_pos", "w_1", "w_2"),
-    *("to_q", "to_kv", "to_out", "proj_context", "emovec_layer", "emo_layer"),
+    "linear_q",
+    "linear_k",
+    "linear_v",
+    "linear_out",
+    "linear_pos",
+    "w_1",
+    "w_2",
+    "to_q",
+    "to_kv",
+    "to_out",
+    "proj_context",
+    "emovec_layer",
+    "emo_layer",
 )
 # Parts of the model that are trained together or not at all, by the names their tensors begin with.
 PARTS = {
     "transformer": ("gpt.", "final_norm.", "speed_emb."),
     "heads": ("text_head.", "mel_head."),
     "embeddings": (
-        *("text_embedding.", "mel_embedding."),
-        *("text_pos_embedding.", "mel_pos_embedding."),
+        "text_embedding.",
+        "mel_embedding.",
+        "text_pos_embedding.",
+        "mel_pos_embedding.",
     ),
     "speaker": ("conditioning_encoder.", "perceiver_encoder."),
     "emotion": (
-        *("emo_conditioning_encoder.", "emo_perceiver_encoder."),
-        *("emovec_layer.", "emo_layer."),
+        "emo_conditioning_encoder.",
+        "emo_perceiver_encoder.",
+        "emovec_layer.",
+        "emo_layer.",
     ),
 }
 OF_CONDITIONS = ("speaker", "emotion")
@@ -55,7 +70,9 @@ class GptTrainConfig:
     warmup_share: float = setting(0.05, "share of the steps in which the learning rate rises")
     final_share: float = setting(0.1, "of the learning rate, at the end of its half cosine")
     grad_clip: float = setting(1.0, "longest gradient; 0: any")
-    text_loss_weight: float = setting(0.2, "of the text's cross-entropy")
+    text_loss_weight: float = setting(
+        0.2, "of the text's cross-entropy; at 0 its head isn't trained"
+    )
     mel_loss_weight: float = setting(0.8, "of the codes' cross-entropy")
     pairing: Literal["other", "same"] = setting(
         "other", "prompt: another clip of the speaker, or the clip itself, which leaks its content"
@@ -64,6 +81,9 @@ class GptTrainConfig:
         False, "compute speaker and mood of prompts anew, from cached features"
     )
     crop_prompts: bool = setting(False, "prompts are stretches of clips; with --on-the-fly")
+    contiguous_positions: bool = setting(
+        False, "number codes as the base was trained; else as it is spoken with"
+    )
     gpt_dropout: float = setting(0.0, "in the transformer")
     gradient_checkpointing: bool = setting(
         True, "compute activations twice, for a fraction of their memory"
@@ -140,10 +160,11 @@ class AdapterConfig(GptTrainConfig):
         """Patterns of the layers that are adapted."""
         if self.lora_target_modules:
             return tuple(self.lora_target_modules)
+        heads = HEADS if self.text_loss_weight else HEADS[1:]
         chosen = [
             (self.lora_gpt, ATTENTION),
             (self.lora_gpt and self.lora_mlp, MLP),
-            (self.lora_heads, HEADS),
+            (self.lora_heads, heads),
             (self.lora_include_embeddings, EMBEDDINGS),
             (self.lora_conditioning, CONDITIONING),
         ]
@@ -158,16 +179,13 @@ class AdapterConfig(GptTrainConfig):
 class LoraTrainConfig(AdapterConfig):
     """Adapters on the language model."""
 
-    preset: str = setting("standard", "light, standard or heavy")
-
     @classmethod
     def named(cls, preset: str) -> LoraTrainConfig:
         """ "light" keeps close to the base, "heavy" needs an hour of recordings or more."""
         presets = {
-            "light": cls(preset="light", lora_rank=8, lora_alpha=16.0, lora_mlp=False,
-                         lora_heads=False),
+            "light": cls(lora_rank=8, lora_alpha=16.0, lora_mlp=False, lora_heads=False),
             "standard": cls(),
-            "heavy": cls(preset="heavy", lora_rank=32, lora_alpha=64.0, lora_dropout=0.1),
+            "heavy": cls(lora_rank=32, lora_alpha=64.0, lora_dropout=0.1),
         }  # fmt: skip
         if preset not in presets:
             guess = nearest(preset, presets) or "standard"
@@ -214,6 +232,12 @@ class FullTrainConfig(GptTrainConfig):
         frozen = OF_CONDITIONS if self.freeze_conditioning else ()
         frozen += ("embeddings",) if self.freeze_embeddings else ()
         return tuple(part for part in PARTS if part in self.train_parts and part not in frozen)
+
+    @property
+    def prefixes(self) -> list[str]:
+        """What names of trained tensors begin with."""
+        found = [prefix for part in self.parts for prefix in PARTS[part]]
+        return [one for one in found if self.text_loss_weight or one != "text_head."]
 
     @property
     def computes_conditions(self) -> bool:

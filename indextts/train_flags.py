@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from indextts.checkpoint import CheckpointFolder
+from indextts.clips import TRAIN_MANIFEST, VALIDATION_MANIFEST
 from indextts.train_config import GptTrainConfig, LoraTrainConfig
 from ttscommon.cli import add_config_flags, add_device, add_overwrite, add_training_root, given
 from ttscommon.config import from_dict, read_mapping, to_dict
@@ -23,17 +25,19 @@ C = TypeVar("C", bound=GptTrainConfig)
 LENGTH = ["epochs", "max_steps", "patience"]
 BATCHES = ["batch_size", "token_budget", "grad_accumulation"]
 RATES = ["learning_rate", "weight_decay", "warmup_share", "final_share", "grad_clip"]
-LOSSES = ["text_loss_weight", "mel_loss_weight", "gpt_dropout"]
+LOSSES = ["text_loss_weight", "mel_loss_weight", "contiguous_positions", "gpt_dropout"]
 PROMPTS = ["pairing", "on_the_fly", "crop_prompts"]
 REPORTS = ["log_interval", "val_interval", "save_interval"]
 SAMPLES = ["sample_interval", "n_samples", "whisper_model"]
-TRAIN_MANIFEST, VALIDATION_MANIFEST = "train_manifest.jsonl", "val_manifest.jsonl"
 TRAINERS = {"lora": "train_gpt_lora", "finetune": "train_gpt_finetune"}
 
 
 def add_data(group: Any) -> None:
     group.add_argument(
-        "--speaker", nargs="+", metavar="NAME", help="folders under training/; several: one model"
+        "--speaker",
+        nargs="+",
+        metavar="NAME",
+        help="folders under training/; several: one model, in --output-dir",
     )
     add_training_root(group)
     for kind in ("train", "val"):
@@ -88,11 +92,12 @@ def chosen(args: Any, cls: type[C]) -> C:
         UserError: for an unknown setting or a wrong value
     """
     path = None if is_of_checkpoint(args.config) else args.config
-    file = read_mapping(path) if path else {}
+    file = dict(read_mapping(path)) if path else {}
     flags = {name: value for name, value in given(args, cls).items() if value is not None}
     preset: GptTrainConfig = cls()
     if cls is LoraTrainConfig:
-        preset = LoraTrainConfig.named(flags.get("preset", file.get("preset", "standard")))
+        named = file.pop("preset", "standard")
+        preset = LoraTrainConfig.named(getattr(args, "preset", named))
     settings = {**to_dict(preset), **file, **flags}
     tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
     return from_dict(cls, tuples, where=path)
@@ -121,6 +126,12 @@ def job(args: Any, kind: str, argv: Sequence[str] | None, *, default_output: str
             whose = shlex.join(speaker_flags(speakers[:1])) if speakers else "--speaker NAME"
             fix = f"python tools/prepare_lora_dataset.py {whose}"
             raise UserError("no prepared clips here", where=path, fix=fix)
+    if len(speakers) > 1 and not args.output_dir:
+        both = "_and_".join(speaker.name for speaker in speakers)
+        raise UserError(
+            "one model of several speakers speaks for none of them alone",
+            fix=f"--output-dir {shlex.quote(str(args.training_root / both / kind))}",
+        )
     words = [w for w in (sys.argv[1:] if argv is None else argv) if w != "--overwrite"]
     home = getattr(speakers[0], kind) if speakers else SystemFolder(Path(default_output))
     is_ours = is_of_checkpoint(args.config)
@@ -132,8 +143,17 @@ def job(args: Any, kind: str, argv: Sequence[str] | None, *, default_output: str
         base=args.base_checkpoint,
         device=args.device,
         overwrite=args.overwrite,
-        resume_command=shlex.join(["python", f"tools/{TRAINERS[kind]}.py", *words]),
+        resume_command=shlex.join([*launcher(args.device), f"tools/{TRAINERS[kind]}.py", *words]),
     )
+
+
+def launcher(device: str) -> list[str]:
+    """What a tool is started with here: one process, or as many as accelerate launched."""
+    n_processes = os.environ.get("WORLD_SIZE", "1")
+    if n_processes == "1":
+        return ["python"]
+    cpu = ["--cpu"] if device == "cpu" else []
+    return ["accelerate", "launch", *cpu, "--num_processes", n_processes]
 
 
 def tell(args: Any, work: Job, report: TrainReport) -> str:
@@ -142,8 +162,12 @@ def tell(args: Any, work: Job, report: TrainReport) -> str:
     lines.append("  " + "  ".join(f"{k} {v:.3f}" for k, v in report.metrics.items()))
     if report.best_audio is not None:
         lines.append(f"Best by ear: {report.best_audio}")
-    if args.speaker and work.output.folder.parent.name == args.speaker[0]:
-        whose = speaker_flags([Speaker(args.speaker[0], args.training_root)])
+    speaker = Speaker(args.speaker[0], args.training_root) if args.speaker else None
+    homes = {"lora": speaker.lora, "finetune": speaker.finetune} if speaker else {}
+    place = work.output.folder.resolve()
+    kind = next((name for name, home in homes.items() if home.folder.resolve() == place), None)
+    if speaker and kind:
+        whose = [*speaker_flags([speaker]), "--model-type", kind]
     elif report.best.suffix == ".pth":
         whose = ["--gpt-checkpoint", str(report.best), "--reference-audio", "VOICE.wav"]
     else:

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ttscommon.errors import UserError
+from ttscommon.files import read_json, recover_folder
 from ttscommon.workspace import TRAINING_ROOT, Speaker, find_speakers
 
 Kind = Literal["base", "lora", "finetune"]
 ModelType = Literal["auto", "base", "lora", "finetune"]
 MODEL_TYPES = get_args(ModelType)
 ADAPTER_FILE = "adapter_config.json"
+METADATA_FILE, METADATA_FORMAT = "training_metadata.json", "indextts.gpt_training"
+# Times the lowest loss of held-out clips; what sounded better in a few sentences comes first up to
+# there.
+LIKE_LOSS = 1.02
 TRAINED_BY = {
     "lora": "python tools/train_gpt_lora.py --speaker",
     "finetune": "python tools/train_gpt_finetune.py --speaker",
@@ -49,14 +54,34 @@ def trained(speaker: Speaker) -> dict[Kind, Tuned]:
     folder = next((path for path in adapters(speaker) if is_adapter(path)), None)
     if folder is not None:
         found["lora"] = Tuned("lora", folder)
-    if speaker.finetune.best_model.is_file():
-        found["finetune"] = Tuned("finetune", speaker.finetune.best_model)
+    by_ear, by_loss = speaker.finetune.best_audio.with_suffix(".pth"), speaker.finetune.best_model
+    told = [path.with_suffix(".json") for path in (by_ear, by_loss)]
+    whole = (by_ear, by_loss) if _is_alike(*told) else (by_loss, by_ear)
+    file = next((path for path in whole if path.is_file()), None)
+    if file is not None:
+        found["finetune"] = Tuned("finetune", file)
     return found
 
 
 def adapters(speaker: Speaker) -> tuple[Path, ...]:
-    """Where adapters of a speaker are, the best first: by its sound, by its loss, the last one."""
-    return speaker.lora.best_audio, speaker.lora.best_checkpoint, speaker.lora.final_checkpoint
+    """Where adapters of a speaker are, the best first: by its sound, by its loss, the last one.
+
+    By its sound only if its loss is like the lowest: what is heard are a few sentences.
+    """
+    lora = speaker.lora
+    for folder in (lora.best_audio, lora.best_checkpoint, lora.final_checkpoint):
+        recover_folder(folder)
+    by_ear, by_loss = lora.best_audio, lora.best_checkpoint
+    if not _is_alike(by_ear / METADATA_FILE, by_loss / METADATA_FILE):
+        by_ear, by_loss = by_loss, by_ear
+    return by_ear, by_loss, lora.final_checkpoint
+
+
+def _is_alike(by_ear: Path, by_loss: Path) -> bool:
+    """From what is told of two checkpoints; True where their losses aren't known."""
+    told = [read_json(path) if path.is_file() else {} for path in (by_ear, by_loss)]
+    heard, lowest = (one.get("metrics", {}).get("loss") for one in told)
+    return heard is None or lowest is None or heard <= LIKE_LOSS * lowest
 
 
 def is_adapter(folder: Path) -> bool:

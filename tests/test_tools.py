@@ -185,4 +185,4 @@ def test_the_example_of_all_settings_says_the_defaults():
     path = ROOT / "configs/lora_finetune_example.yaml"
     config = LoraTrainConfig()
     assert loaded(path) == config
-    assert {*read_mapping(path)} == {*to_dict(config)} - {"preset"}
+    assert {*read_mapping(path)} == {*to_dict(config)}

@@ -65,7 +65,7 @@ class DecodeState:
         prefix_mask: (B, P + 1) bool, False on padding; None when nothing is padded
         n_prefix: columns written before the first code; beams of one utterance share them
         n_codes: codes fed so far
-        contiguous: number the codes as in training; the original leaves position 1 out
+        contiguous: number the codes as the base was trained; the original leaves position 1 out
     """
 
     layers: list[LayerCache]

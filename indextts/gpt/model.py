@@ -29,6 +29,8 @@ class VoiceBatch:
         code_lengths: (B,) long
         speaker: (B, N, D) from `UnifiedVoice.speaker_latent`
         emotion: (B, D) from `UnifiedVoice.emotion_vector`
+        contiguous: number the codes as the base was trained; else as it speaks, see
+            `UnifiedVoice.start`
     """
 
     text: Tensor
@@ -37,6 +39,7 @@ class VoiceBatch:
     code_lengths: Tensor
     speaker: Tensor
     emotion: Tensor
+    contiguous: bool = True
 
 
 @dataclass
@@ -183,7 +186,8 @@ class UnifiedVoice(nn.Module):
             batch.codes, batch.code_lengths, config.start_mel_token, config.stop_mel_token
         )
         conditions = self.conditions(batch.speaker, batch.emotion)
-        parts = [conditions, self._embed_text(text_inputs), self._embed_codes(mel_inputs)]
+        codes = self._embed_codes(mel_inputs, contiguous=batch.contiguous)
+        parts = [conditions, self._embed_text(text_inputs), codes]
         hidden = self.final_norm(self.gpt(torch.cat(parts, dim=1)))
         _, text_hidden, mel_hidden = hidden.split([part.shape[1] for part in parts], dim=1)
         return VoiceOutput(
@@ -228,8 +232,8 @@ class UnifiedVoice(nn.Module):
         """Read the prefix and the start token: logits (B, V) of the first code, and the state.
 
         Args:
-            contiguous: number the codes as in training. The original numbers the start token 0 and
-                the first code 2, never using 1, and so does the default.
+            contiguous: number the codes as the base was trained. The original numbers the start
+                token 0 and the first code 2, never using 1, and so does the default.
         """
         x, mask = self._after(prefix, self._start(len(prefix.mask)))
         caches = [LayerCache() for _ in self.gpt.h]
@@ -246,7 +250,7 @@ class UnifiedVoice(nn.Module):
         return self._mel_logits(hidden[:, -1])
 
     def latents(self, prefix: Prefix, codes: Tensor) -> Tensor:
-        """The second pass: hidden states for the acoustic model, at the positions of training.
+        """The second pass: hidden states for the acoustic model, numbered as the base was trained.
 
         Args:
             codes: (B, T) long, without start and stop; padding on the right changes nothing
@@ -274,8 +278,12 @@ class UnifiedVoice(nn.Module):
     def _embed_text(self, ids: Tensor) -> Tensor:
         return self.text_embedding(ids) + self.text_pos_embedding(0, ids.shape[1])
 
-    def _embed_codes(self, ids: Tensor) -> Tensor:
-        return self.mel_embedding(ids) + self.mel_pos_embedding(0, ids.shape[1])
+    def _embed_codes(self, ids: Tensor, *, contiguous: bool = True) -> Tensor:
+        """The start token and codes (B, n): (B, n, D), numbered as `start` says."""
+        places = self.mel_pos_embedding(0, ids.shape[1])
+        if not contiguous:
+            places = torch.cat([places[:1], self.mel_pos_embedding(2, ids.shape[1] - 1)])
+        return self.mel_embedding(ids) + places
 
     def _check_length(self, n: int) -> None:
         if n > self.config.max_text_tokens:

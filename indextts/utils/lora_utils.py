@@ -12,14 +12,13 @@ import torch
 from indextts.gpt.model import UnifiedVoice
 from indextts.lora import attach, merge, write_base
 from indextts.train_config import ATTENTION, CONDITIONING, EMBEDDINGS, HEADS, MLP
+from indextts.tuned import METADATA_FILE, METADATA_FORMAT
 from indextts.weights import fingerprint, save_gpt
 from ttscommon import lora
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
 
 log = logging.getLogger(__name__)
-
-METADATA_FILE = "training_metadata.json"
 
 
 def get_lora_target_modules(
@@ -73,7 +72,8 @@ def save_lora_checkpoint(
 
     def beside(draft: Path) -> None:
         write_base(draft, fingerprint(model))
-        write_json(draft / METADATA_FILE, dict(metadata or {}))
+        about = {"format": METADATA_FORMAT, "version": 1, **(metadata or {})}
+        write_json(draft / METADATA_FILE, about)
 
     lora.save_adapter(model, Path(path), beside=beside)
     return Path(path)
@@ -97,11 +97,19 @@ def load_lora_checkpoint(
     return base if device is None else base.to(device)
 
 
-def merge_lora_weights(model: UnifiedVoice, output_path: Path | str | None = None) -> UnifiedVoice:
+def merge_lora_weights(
+    model: UnifiedVoice, output_path: Path | str | None = None, overwrite: bool = False
+) -> UnifiedVoice:
     """The same model with the adapter added to its weights, also written if there is a path.
 
     `tools/merge_lora.py` does the same with files, and proves it.
+
+    Raises:
+        UserError: if something is at the path already, unless it may be replaced
     """
+    if output_path is not None and Path(output_path).exists() and not overwrite:
+        fix = "overwrite=True, or another path"
+        raise UserError("exists already", where=Path(output_path), fix=fix)
     merge(model)
     if output_path is not None:
         save_gpt(Path(output_path), model)

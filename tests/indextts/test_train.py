@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -16,16 +17,26 @@ from safetensors.torch import load_file
 
 from indextts import weights
 from indextts.checkpoint import CheckpointFolder
+from indextts.config import GptConfig
 from indextts.dataset import PairedPlan, read_clips
-from indextts.gpt.model import UnifiedVoice
+from indextts.gpt.model import UnifiedVoice, VoiceBatch, VoiceOutput
 from indextts.lora import adapter_effect, attach
-from indextts.tasks import VoiceTask
-from indextts.train import train_lora
+from indextts.probing import with_codes
+from indextts.tasks import LoraTask, VoiceStage, VoiceTask
+from indextts.train import Training, stage_memory, train_lora
 from indextts.train_config import PARTS, FullTrainConfig, LoraTrainConfig
 from tests.indextts.gpt_training import SIZES, moved, prepared, train
 from ttscommon import checkpoints, training
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
+
+FORWARD = UnifiedVoice.forward
+
+
+def sees_all(gpt: UnifiedVoice, batch: VoiceBatch) -> VoiceOutput:
+    output = FORWARD(gpt, batch)
+    whole = output.mel_logits.mean(dim=1, keepdim=True)
+    return dataclasses.replace(output, mel_logits=output.mel_logits + whole)
 
 
 @pytest.fixture
@@ -53,16 +64,20 @@ def test_every_adapter_tensor_gets_a_gradient_and_the_base_keeps_its_bits(
     job, monkeypatch, checkpointing
 ):
     stages, seen = [], set()
-    check = training._Loop._check_gradients
 
-    def watched(loop, *, last):
-        module = loop.accelerator.unwrap_model(loop.model)
-        stages.append(module)
-        names = {n for n, p in module.named_parameters() if p.grad is not None and p.grad.any()}
-        seen.update(names)
-        check(loop, last=last)
+    def note(name: str, grad: torch.Tensor) -> None:
+        if grad.any():
+            seen.add(name)
 
-    monkeypatch.setattr(training._Loop, "_check_gradients", watched)
+    class Watched(LoraTask):
+        def parameter_groups(self):
+            stages.append(self.module)
+            for name, parameter in self.module.named_parameters():
+                if parameter.requires_grad:
+                    parameter.register_hook(lambda grad, name=name: note(name, grad))
+            return super().parameter_groups()
+
+    monkeypatch.setattr("indextts.train.LoraTask", Watched)
     train(job, LoraTrainConfig.tiny(), gradient_checkpointing=checkpointing)
     adapters = {n for n, _ in stages[0].named_parameters() if ".lora_" in n}
     assert seen == adapters
@@ -109,6 +124,29 @@ def test_full_training_trains_all_that_is_asked_for_and_inference_loads_it(job):
     same = [n for n, p in trained.named_parameters() if torch.equal(p, base.get_parameter(n))]
     assert same == []
     assert "optimizer" not in torch.load(report.best, weights_only=True)
+
+
+@pytest.mark.parametrize("config", [LoraTrainConfig.tiny(), FullTrainConfig.tiny()])
+def test_without_a_text_loss_all_that_is_trained_learns(job, config):
+    assert train(job, config, text_loss_weight=0.0).final.exists()
+
+
+def test_an_adapter_that_only_the_text_loss_could_train_is_refused_without_it(job):
+    with pytest.raises(UserError, match="text_head learns nothing"):
+        train(job, LoraTrainConfig.tiny(lora_target_modules=("text_head",), text_loss_weight=0.0))
+
+
+def test_new_weights_never_stand_beside_the_words_about_old_ones(job, monkeypatch):
+    config = FullTrainConfig.tiny(max_steps=1)
+    train(job, config)
+
+    def dies(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("indextts.tasks.write_json", dies)
+    with pytest.raises(OSError, match="No space left"):
+        train(dataclasses.replace(job, overwrite=True), config, learning_rate=0.1)
+    assert not job.output.best_model.with_suffix(".json").exists()
 
 
 def test_frozen_parts_keep_their_bits(job):
@@ -160,7 +198,9 @@ def test_a_changed_manifest_is_refused_on_resume_with_what_differs(job):
     train(job, LoraTrainConfig.tiny())
     lines = job.train[0].read_text(encoding="utf-8").splitlines()
     job.train[0].write_text("\n".join(lines[1:]) + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"task_settings\.clips\.clip_000: .* -> None.*data set"):
+    with pytest.raises(
+        UserError, match=r"task_settings\.clips\.ozzy/clip_000: .* -> None.*data set"
+    ):
         train(job, LoraTrainConfig.tiny())
     train(dataclasses.replace(job, overwrite=True), LoraTrainConfig.tiny())
 
@@ -187,7 +227,7 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_last_resume_point(job, monk
     with pytest.raises(OSError, match="No space left"):  # one line at the command line
         train(job, config)
     monkeypatch.setattr(checkpoints, "save_file", write)
-    assert [path.name for path in state.parent.iterdir()] == ["state"]
+    assert sorted(path.name for path in state.parent.iterdir()) == ["state", "unfinished"]
     assert read_json(state / "state.json")["step"] == 1
     train(job, config)
     other = moved(job, "other")
@@ -228,6 +268,92 @@ def test_a_finished_voice_is_not_replaced_unasked(job):
         train_lora(job, LoraTrainConfig.tiny())
 
 
+@pytest.mark.parametrize("left", ["best_checkpoint", "best_audio"])
+def test_what_is_left_of_a_tidied_voice_is_not_replaced_unasked(job, left):
+    train(job, LoraTrainConfig.tiny(max_steps=1))
+    output = job.output
+    output.best_checkpoint.rename(output.folder / left)
+    shutil.rmtree(output.folder / "runs")
+    shutil.rmtree(output.final_checkpoint)
+    before = (output.folder / left / "adapter_model.safetensors").read_bytes()
+    with pytest.raises(UserError, match="finished voice is here"):
+        train(job, LoraTrainConfig.tiny(max_steps=1, learning_rate=0.1))
+    assert (output.folder / left / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_a_run_that_died_before_it_saved_begins_anew_over_what_it_left(job, monkeypatch):
+    def dies(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training, "save_state", dies)
+    with pytest.raises(OSError, match="No space left"):
+        train(job, LoraTrainConfig.tiny(val_interval=1))
+    assert job.output.best_checkpoint.exists()
+    assert not (job.output.run("gpt") / "state").exists()
+    monkeypatch.undo()
+    assert train(job, LoraTrainConfig.tiny(val_interval=1)).final.exists()
+    assert [path.name for path in job.output.run("gpt").iterdir()] == ["state"]
+
+
+def test_what_spoke_best_stays_where_training_is_refused(job, monkeypatch):
+    kept = job.output.best_audio / "adapter_model.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"mine")
+    monkeypatch.setattr(UnifiedVoice, "forward", sees_all)
+    with pytest.raises(UserError, match="causality: FAILED"):
+        train(dataclasses.replace(job, overwrite=True), LoraTrainConfig.tiny())
+    assert kept.read_bytes() == b"mine"
+
+
+def test_clips_of_one_name_of_two_speakers_are_told_apart(tmp_path, miniature, caplog):
+    one = prepared(tmp_path / "one", miniature)
+    two = prepared(tmp_path / "two", miniature)
+    for manifest in (*two.train, *two.validation):
+        text = manifest.read_text(encoding="utf-8").replace("ozzy", "anna")
+        manifest.write_text(text.replace('"recording": "held', '"recording": "clip'), "utf-8")
+    both = dataclasses.replace(
+        one, train=[*one.train, *two.train], validation=[*one.validation, *two.validation[:0]]
+    )
+    report = train(both, LoraTrainConfig.tiny(max_steps=1))
+    assert read_json(report.best / "training_metadata.json")["n_clips"] == 2 * len(SIZES)
+    apart = dataclasses.replace(one, validation=two.validation)
+    caplog.clear()
+    train(moved(apart, "apart"), LoraTrainConfig.tiny(max_steps=1))
+    assert "the validation loss flatters" not in caplog.text
+
+
+def test_the_step_that_is_told_is_the_largest_there_can_be(job):
+    config = LoraTrainConfig.tiny(on_the_fly=True, crop_prompts=True)
+    made = Training(job, config)
+    made.gpt.requires_grad_(True)
+    stage = VoiceStage(made.gpt, config, trains_conditions=False)
+    told = made.longest_step(stage, has_average=False)
+    stage.train()
+    met = [
+        stage_memory(stage, made.plan.load(key), "no", False)
+        for epoch in range(4)
+        for key in made.plan.epoch(epoch)
+    ]
+    assert told.total >= max(one.total for one in met)
+
+
+def test_random_codes_come_to_the_device_of_the_batch():
+    """They are drawn on the CPU; "meta" stands for a GPU."""
+    config = GptConfig.tiny()
+    with torch.device("meta"):
+        gpt = UnifiedVoice(config)
+        voiced = VoiceBatch(
+            text=torch.zeros(2, 3, dtype=torch.long),
+            text_lengths=torch.zeros(2, dtype=torch.long),
+            codes=torch.zeros(2, 5, dtype=torch.long),
+            code_lengths=torch.zeros(2, dtype=torch.long),
+            speaker=torch.zeros(2, config.condition_num_latent, config.model_dim),
+            emotion=torch.zeros(2, config.model_dim),
+        )
+    output = gpt(with_codes(voiced, torch.zeros(2, 4, dtype=torch.long)))
+    assert output.mel_logits.device.type == "meta"
+
+
 def test_the_start_tells_counts_memory_and_probe(job, caplog):
     caplog.set_level("INFO")
     train(job, LoraTrainConfig.tiny(lora_target_modules=("gpt.h.*.attn.c_attn", "mel_head")))
@@ -238,13 +364,6 @@ def test_the_start_tells_counts_memory_and_probe(job, caplog):
 
 
 def test_a_leaking_model_is_not_trained(job, monkeypatch):
-    forward = UnifiedVoice.forward
-
-    def sees_all(gpt, batch):
-        output = forward(gpt, batch)
-        whole = output.mel_logits.mean(dim=1, keepdim=True)
-        return dataclasses.replace(output, mel_logits=output.mel_logits + whole)
-
     monkeypatch.setattr(UnifiedVoice, "forward", sees_all)
     with pytest.raises(UserError, match="causality: FAILED"):
         train(job, LoraTrainConfig.tiny())

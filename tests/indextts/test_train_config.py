@@ -26,6 +26,14 @@ def test_conditions_are_computed_where_something_learns_from_them():
     assert not FullTrainConfig(train_parts=parts, freeze_conditioning=True).computes_conditions
 
 
+def test_without_a_text_loss_the_head_of_the_text_is_left_out():
+    assert "text_head" in LoraTrainConfig().targets
+    assert LoraTrainConfig(text_loss_weight=0.0).targets[-1:] == ("mel_head",)
+    assert "text_head" not in LoraTrainConfig(text_loss_weight=0.0).targets
+    assert "text_head." in FullTrainConfig().prefixes
+    assert "text_head." not in FullTrainConfig(text_loss_weight=0.0).prefixes
+
+
 @pytest.mark.parametrize(
     ("make", "settings", "message"),
     [

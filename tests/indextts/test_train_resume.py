@@ -79,18 +79,6 @@ def test_a_killed_and_resumed_training_ends_in_the_same_bits(jobs, kind, at_batc
     assert [name for name in found if not torch.equal(found[name], expected[name])] == []
 
 
-def test_what_was_killed_before_it_first_saved_begins_anew(jobs):
-    """Small data sets take fewer steps than there are between two resume points by default."""
-    config = dataclasses.replace(LORA, save_interval=500, val_interval=1, max_steps=2)
-    job = moved(jobs["lora"], "unsaved")
-    doomed = started(train_and_die, job, config, 4)
-    doomed.join()
-    assert doomed.exitcode == -signal.SIGKILL
-    assert job.output.best_checkpoint.exists()
-    assert not (job.output.run("gpt") / "state").exists()
-    assert train(job, config).final.exists()
-
-
 def test_two_processes_equal_one_at_the_same_global_batch(jobs):
     one, two = moved(jobs["lora"], "one"), moved(jobs["lora"], "two")
     config = dataclasses.replace(LORA, lora_dropout=0.0, gpt_dropout=0.0)

@@ -4,6 +4,7 @@ import pytest
 
 from indextts.tuned import Tuned, choose, listing, trained
 from ttscommon.errors import UserError
+from ttscommon.files import write_json
 from ttscommon.workspace import Speaker
 
 
@@ -41,6 +42,32 @@ def test_the_adapter_that_sounds_best_comes_before_the_one_of_the_lowest_loss(sp
     for folder in order:
         adapter(folder)
         assert choose(speaker).path == folder
+
+
+@pytest.mark.parametrize(("loss", "is_by_ear"), [(2.01, True), (2.5, False)])
+def test_what_sounded_best_comes_first_only_where_its_loss_is_like_the_lowest(
+    speaker, loss, is_by_ear
+):
+    lora, whole = speaker.lora, speaker.finetune
+    by_ear = whole.best_audio.with_suffix(".pth")
+    losses = {lora.best_audio: loss, lora.best_checkpoint: 2.0}
+    for folder, value in losses.items():
+        adapter(folder)
+        write_json(folder / "training_metadata.json", {"metrics": {"loss": value}})
+    assert choose(speaker).path == (lora.best_audio if is_by_ear else lora.best_checkpoint)
+    finetune(speaker)
+    by_ear.touch()
+    for path, value in {by_ear: loss, whole.best_model: 2.0}.items():
+        write_json(path.with_suffix(".json"), {"metrics": {"loss": value}})
+    assert choose(speaker).path == (by_ear if is_by_ear else whole.best_model)
+
+
+def test_an_adapter_whose_replacement_was_killed_comes_back(speaker):
+    adapter(speaker.lora.final_checkpoint)
+    adapter(speaker.lora.best_checkpoint)
+    aside = speaker.lora.best_checkpoint.with_name(".best_checkpoint.old")
+    speaker.lora.best_checkpoint.rename(aside)
+    assert choose(speaker).path == speaker.lora.best_checkpoint
 
 
 @pytest.mark.parametrize(
