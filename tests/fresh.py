@@ -7,7 +7,25 @@ and Fork), so plain forks of the test's own process work or fail with the order 
 from __future__ import annotations
 
 import multiprocessing
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 METHOD = "forkserver"
-FRESH = multiprocessing.get_context(METHOD)
+
+
+class _Process(ForkServerProcess):
+    """Has its own children by forking, as any program on Linux.
+
+    Those of a forkserver don't notice when the process is killed that wanted them, and stay.
+    """
+
+    def run(self) -> None:
+        multiprocessing.set_start_method("fork", force=True)
+        super().run()
+
+
+class _Context(ForkServerContext):
+    Process = _Process
+
+
+FRESH = _Context()
 FRESH.set_forkserver_preload(["torch._dynamo", "peft", "lewm.train", "indextts.train"])
