@@ -37,7 +37,7 @@ OF_PAUSES = ("pause_rate", "pause_duration")
 SWITCHED = ("pause_rate", "filler_rate")  # in which the pattern itself must show
 THRESHOLDS = (0.1, 0.2, 0.3)  # seconds from which a silence is a pause
 # What may be called a success, and where more of it is too much.
-ENOUGH, AT_LEAST = 0.5, 0.25
+ENOUGH, AT_LEAST, FEWEST_MEASURES = 0.5, 0.25, 2
 TOO_SELDOM, TOO_OFTEN = 0.67, 1.5
 # Distances of a speaker from themselves, simulated with 22 pauses a minute, fell from 0.27 (20
 # texts) to 0.12 (100) in the 95th percentile: fewer texts can't tell half way from noise.
@@ -138,12 +138,17 @@ def find_roles(names: Sequence[str]) -> Roles:
 
 
 def judge_patterns(
-    manners: Mapping[str, Sequence[Manner]], *, n_draws: int = N_DRAWS, seed: int = 0
+    manners: Mapping[str, Sequence[Manner]],
+    *,
+    trouble: str | None = None,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
 ) -> PatternResult:
     """Compare all conditions with the real recordings.
 
     Args:
         manners: {condition: its utterances}
+        trouble: why nothing can be claimed at all, such as a base that can't be understood
 
     Raises:
         UserError: as `find_roles`, and if a condition has no utterances
@@ -177,8 +182,16 @@ def judge_patterns(
         claims=[],
         notes=_notes(spoken, roles),
     )
-    versus_inserted = _mean_difference(drawn, roles.system, INSERTED)
-    return dataclasses.replace(result, claims=_claims(result, versus_inserted))
+    claims = _claims(result, _mean_difference(drawn, roles.system, INSERTED))
+    if trouble:
+        claims = [Claim(claim.name, "not testable", trouble) for claim in claims]
+    return dataclasses.replace(result, claims=claims)
+
+
+def over_generated(result: PatternResult) -> dict[str, Score]:
+    """Events that happen under 0.67 or over 1.5 times as often as with the speaker."""
+    found = result.ratios[result.roles.system]
+    return {name: x for name, x in found.items() if not TOO_SELDOM <= x.value <= TOO_OFTEN}
 
 
 def with_shortest(manners: Sequence[Manner], seconds: float) -> list[Manner]:
@@ -253,11 +266,13 @@ def _claims(result: PatternResult, versus_inserted: Score | None) -> list[Claim]
 
 def _transfers(result: PatternResult, versus_inserted: Score | None) -> Claim:
     name = "the manner carries over to new texts"
-    mean = result.transfer[result.roles.system].get(MEAN)
-    if mean is None:
-        return Claim(name, "not testable", _why_refused(result, PRIMARY))
+    scores = result.transfer[result.roles.system]
+    used = [measure for measure in PRIMARY if measure in scores]
+    if len(used) < FEWEST_MEASURES:
+        only = f"only {used[0]} can be scored; " if used else ""
+        return Claim(name, "not testable", only + _why_refused(result, PRIMARY))
+    mean = scores[MEAN]
     is_enough = mean.value >= ENOUGH and mean.low > AT_LEAST
-    used = [m for m in PRIMARY if m in result.transfer[result.roles.system]]
     reason = (
         f"mean transfer {mean} over {', '.join(used)}; asked for are {ENOUGH:g} and a lower bound "
         f"above {AT_LEAST:g}"
@@ -284,6 +299,7 @@ def _pattern_does_it(result: PatternResult) -> Claim:
         found = result.effects[f"{roles.system} - {control}"]
         told += [f"{m} {found[m]} above {control}" for m in asked if m in found]
         is_shown = is_shown and all(m in found and found[m].low > 0 for m in asked)
+    told += [f"{m} can't be tested" for m in SWITCHED if m not in asked]
     return Claim(name, "shown" if is_shown else "not shown", "; ".join(told))
 
 

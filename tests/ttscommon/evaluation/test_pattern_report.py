@@ -1,0 +1,78 @@
+"""The page of a made-up experiment."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from tests.ttscommon.evaluation.test_pattern_protocol import BASE, BETWEEN, SPEAKER, speak
+from ttscommon.audio import save
+from ttscommon.evaluation.conditions import Utterance
+from ttscommon.evaluation.evaluate import Evaluation, GuardRail
+from ttscommon.evaluation.pattern_figures import dose_figure, duration_figure, placement_figure
+from ttscommon.evaluation.pattern_protocol import PatternResult, judge_patterns, over_generated
+from ttscommon.evaluation.pattern_report import write_blind_test, write_pattern_report
+from ttscommon.evaluation.scores import Score
+from ttscommon.segment import VAD_RATE
+
+MANNERS = {
+    "R": speak(SPEAKER, 0, "r", 40),
+    "B0": speak(BASE, 1, n=30),
+    "LP": speak((30.0, 0.6, 6.0), 2, n=30),
+    "LP0": speak(BASE, 3, n=30),
+    "LP@0.5": speak(BETWEEN, 4, n=30),
+}
+
+
+@pytest.fixture(scope="module")
+def result() -> PatternResult:
+    return judge_patterns(MANNERS, n_draws=50)
+
+
+def test_the_page_says_what_was_found(result, tmp_path):
+    change = {"LP": {"fluent_wer": Score(0.05, 30, 0.02, 0.08)}}
+    rails = [GuardRail("LP", "fluent_wer", "failed", 0.01)]
+    evaluation = Evaluation("B0", "R", {}, change, rails, [])
+    write_pattern_report(result, evaluation, MANNERS, tmp_path / "a.html", title="Does it?")
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    for words in ("carries over", "not testable", "fluent_wer", "0.67 and 1.5", "100 ms"):
+        assert words in page
+    assert page.count("<img") >= 3
+    assert not re.search(r'(src|href)="https?://', page)
+
+
+def test_pictures_show_every_condition_and_the_speaker(result):
+    (axes,) = duration_figure(MANNERS).axes
+    assert len(axes.get_legend_handles_labels()[1]) == len(MANNERS)
+    (axes,) = placement_figure(MANNERS).axes
+    assert len(axes.containers) == len(MANNERS)
+    left, _ = dose_figure(result).axes
+    assert np.array_equal(left.lines[0].get_xdata(), [0.0, 0.5, 1.0])
+
+
+def test_more_pauses_than_the_speaker_makes_are_too_many(result):
+    assert set(over_generated(result)) == {"pauses_per_minute"}
+
+
+def test_the_blind_test_pairs_on_and_off_and_takes_x_from_the_speaker(result, tmp_path):
+    sound = 0.1 * np.random.default_rng(0).standard_normal(VAD_RATE).astype(np.float32)
+    utterances = {}
+    for name in ("B0", "LP", "LP0", "R"):
+        utterances[name] = []
+        for number in range(4):
+            path = tmp_path / name / f"{number}.wav"
+            save(path, sound * (0.5 + 0.1 * number), VAD_RATE)
+            text = f"real {number}" if name == "R" and number else f"text {number}"
+            utterances[name].append(Utterance(path, text, id=str(number)))
+    path = tmp_path / "blind.html"
+    assert write_blind_test(result, utterances, path, title="Which?", most_items=3) == 3
+    page = path.read_text(encoding="utf-8")
+    found = re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
+    assert found
+    data = json.loads(found[1])
+    assert data["pairs"] == [["LP0", "LP"]]
+    assert data["reference"] == "R"
+    assert all(set(item["clips"]) == {"LP0", "LP", "R"} for item in data["items"])
