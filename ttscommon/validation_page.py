@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ttscommon.report import LINE_COLORS, MIME_TYPES, Report
 from ttscommon.validation import ClipVerdict, Validation
@@ -105,7 +106,7 @@ def _histograms(validation: Validation) -> Figure:
         axes = figure.add_subplot(1, len(columns), number + 1)
         axes.hist(values, bins=N_BINS, color=LINE_COLORS[number])
         axes.set(xlabel=name, ylabel="clips" if number == 0 else "")
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
     return figure
