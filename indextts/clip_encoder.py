@@ -16,6 +16,7 @@ from torch import Tensor
 
 from indextts import weights
 from indextts.checkpoint import CheckpointFolder
+from indextts.clips import MAX_PROMPT_FRAMES
 from indextts.frontend.text import PAUSE
 from indextts.frontend.tokenizer import TextTokenizer
 from indextts.gpt.model import UnifiedVoice
@@ -28,7 +29,6 @@ from ttscommon.ledger import weights_key
 
 Arrays = dict[str, np.ndarray]  # by the names they have in files
 GLOSSARY = "glossary.yaml"
-MAX_PROMPT_FRAMES = 750  # 15 s at 50 a second, as long as references are when speaking
 SPEAKING = ("gpt", "text_embedding", "mel_embedding", "text_head", "mel_head")
 
 W2V_BERT_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")

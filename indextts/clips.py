@@ -22,6 +22,7 @@ INFO_FILE, INFO_FORMAT = "dataset_info.json", "indextts.lora_dataset"
 TRAIN_MANIFEST, VALIDATION_MANIFEST = "train_manifest.jsonl", "val_manifest.jsonl"
 PREPARE = "python tools/prepare_lora_dataset.py"
 NEEDED = ("id", "text_ids_path", "codes_path", "text_len", "code_len")
+MAX_PROMPT_FRAMES = 750  # 15 s at 50 a second, as long as references are when speaking
 MOST_NAMES = 5  # in a complaint
 
 

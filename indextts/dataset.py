@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from indextts.clips import (
+    MAX_PROMPT_FRAMES,
     PREPARE,
     TrainingClip,
     codes,
@@ -41,7 +42,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Pairing = Literal["other", "same"]
-MAX_PROMPT_FRAMES = 750  # 15 s at 50 a second, as long as references are when speaking
 MIN_PROMPT_FRAMES = 100  # 2 s; crops aren't shorter
 
 

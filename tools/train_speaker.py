@@ -16,7 +16,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
@@ -125,9 +125,17 @@ def chain(args: argparse.Namespace, speaker: Speaker) -> list[Stage]:
     folder = CheckpointFolder.open(args.model_dir)
     base = [folder.gpt, folder.tokenizer, folder.root / "config.yaml"]
     model_dir = ["--model-dir", str(args.model_dir)] if args.model_dir else []
+    flags = [*speaker_flags([speaker]), *model_dir]
+    voice = _voice_stages(args, speaker, base, flags)
+    features = (folder.w2v_bert / "model.safetensors", folder.w2v_stat, folder.semantic_codec)
+    reads = {
+        "prepare": features,
+        "embeddings": (*features, folder.campplus, folder.s2mel),
+        "compare": (folder.s2mel, folder.bigvgan / "bigvgan_generator.pt"),
+    }
     return [
         *_data_stages(args, speaker),
-        *_voice_stages(args, speaker, base, [*speaker_flags([speaker]), *model_dir]),
+        *(replace(stage, weights=reads.get(stage.name, ())) for stage in voice),
     ]
 
 

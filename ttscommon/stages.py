@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 
 from ttscommon.errors import UserError
 from ttscommon.files import read_json, write_json
+from ttscommon.ledger import weights_key
 from ttscommon.sound_progress import clock
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Stage:
         flags: settle what comes out
         machine_flags: where and how fast; to change them repeats nothing
         inputs: files and folders that it reads; one that isn't there is as good as empty
+        weights: large files of models that it reads; known by samples of their content
         outputs: what is there when it has ended well
         again: flags that let it replace what it made of something else
         own: outputs that nobody but this stage writes; changed ones aren't replaced unasked
@@ -64,6 +66,7 @@ class Stage:
     flags: Sequence[str] = ()
     machine_flags: Sequence[str] = ()
     inputs: Sequence[Path] = ()
+    weights: Sequence[Path] = ()
     outputs: Sequence[Path] = ()
     again: Sequence[str] = ()
     own: Sequence[Path] = ()
@@ -250,6 +253,7 @@ class Chain:
 
     def _made_from(self, stage: Stage) -> dict[str, str]:
         inputs = {str(path): self._digests.of(path) for path in stage.inputs}
+        inputs |= {str(path): weights_key(path) for path in stage.weights if path.is_file()}
         return {"settings": shlex.join([stage.script, *stage.flags]), **inputs}
 
     def _keep(self, stage: Stage, record: dict[str, Any]) -> None:

@@ -49,12 +49,12 @@ def hand_written_texts(speaker: Speaker) -> dict[str, str]:
     They name recordings, or clips. The text of a recording belongs to a clip only if that is the
     whole recording: nobody knows which part of it is said in a piece.
     """
-    texts, unmatched, _ = _matched(speaker)
+    texts, unmatched, in_pieces = _matched(speaker)
     if unmatched:
         named = ", ".join(unmatched[:N_NAMED])
         log.warning("%d transcripts fit no recording, for example %s", len(unmatched), named)
-    if note := note_on_pieces(speaker):
-        log.warning("%s", note)
+    if in_pieces:
+        log.warning("%s", _on_pieces(speaker, in_pieces))
     folder = speaker.clips_folder
     return {path.relative_to(folder).as_posix(): text for path, text in texts.items()}
 
@@ -67,8 +67,10 @@ def unmatched_texts(speaker: Speaker) -> list[str]:
 def note_on_pieces(speaker: Speaker) -> str | None:
     """What to say about texts by hand of recordings that were cut into pieces."""
     in_pieces = _matched(speaker)[2]
-    if not in_pieces:
-        return None
+    return _on_pieces(speaker, in_pieces) if in_pieces else None
+
+
+def _on_pieces(speaker: Speaker, in_pieces: list[Path]) -> str:
     named = ", ".join(path.relative_to(speaker.audio).as_posix() for path in in_pieces[:N_NAMED])
     return (
         f"{len(in_pieces)} texts by hand are of recordings that aren't a clip as a whole, so they "

@@ -172,6 +172,7 @@ def test_features_of_another_base_are_refused(manifest):
     ("change", "message"),
     [
         ({"codes_path": None}, "lacks codes_path"),
+        ({"text": None}, "lacks text"),
         ({"code_len": "many"}, "no number"),
         ({"codes_path": "features/gone.npy"}, r"6 files .* gone: gone\.npy"),
     ],

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.fakes.faster_whisper import write_model
 from tests.ttscommon.listener import RATE, put, sentence_audio
-from tools import transcribe_dataset
+from tools import transcribe_dataset, validate_dataset
 from tools.segment_recordings import main
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
 from ttscommon.manifest import read_manifest
 from ttscommon.workspace import Speaker
+
+FAKES = Path(__file__).resolve().parents[1] / "fakes"
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +80,25 @@ def test_folders_may_be_given_instead_of_a_speaker(ozzy, tmp_path, capsys):
     following = transcribe_dataset.build_parser().parse(next_flags(capsys.readouterr().out))
     assert (following.audio_dir, following.output_dir) == (output / "clips", output)
     assert not ozzy.clips.exists()
+
+
+def test_by_the_commands_that_follow_clips_keep_their_recording(
+    ozzy, tmp_path, monkeypatch, capsys
+):
+    from indextts.prepare_config import PrepareConfig
+    from indextts.utterances import folder_source
+
+    monkeypatch.syspath_prepend(str(FAKES))
+    whisper = write_model(tmp_path / "whisper", "these are the words of every clip there is")
+    output = tmp_path / "set"
+    main(["--audio-dir", str(ozzy.audio), "--output-dir", str(output), "--max-seconds", "6"])
+    more = ["--whisper-model", str(whisper), "--language", "en", "--device", "cpu"]
+    transcribe_dataset.main([*next_flags(capsys.readouterr().out), *more])
+    following = validate_dataset.build_parser().parse(next_flags(capsys.readouterr().out))
+    source = folder_source(following.audio_dir, following.transcripts, PrepareConfig())
+    assert len(source.utterances) >= 2
+    assert {utterance.recording for utterance in source.utterances} == {"long.wav"}
+    assert len({utterance.start for utterance in source.utterances}) == len(source.utterances)
 
 
 def test_what_was_left_out_is_told_with_the_reason(ozzy, capsys):

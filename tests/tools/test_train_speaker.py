@@ -84,6 +84,16 @@ def test_every_text_by_hand_is_an_input_of_what_depends_on_it(ozzy, checkpoint, 
             assert ozzy.dataset / name in stage.inputs
 
 
+def test_every_file_of_weights_is_known_to_the_stages_that_read_it(ozzy, checkpoint):
+    args = train_speaker.build_parser().parse(words(ozzy, checkpoint))
+    stages = {stage.name: stage for stage in train_speaker.chain(args, ozzy)}
+    read = {name: {*stage.inputs, *stage.weights} for name, stage in stages.items()}
+    codec = checkpoint / "semantic_codec" / "model.safetensors"
+    assert codec in read["prepare"] & read["embeddings"]
+    assert checkpoint / "gpt.pth" in read["prepare"] & read["train"] & read["compare"]
+    assert all(path.is_file() for stage in stages.values() for path in stage.weights)
+
+
 def test_stages_can_be_left_out(ozzy, checkpoint, capsys):
     train_speaker.main(
         words(ozzy, checkpoint, "--skip", "segment", "transcribe", "compare", "--dry-run")

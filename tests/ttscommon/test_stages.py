@@ -35,7 +35,8 @@ class Workshop:
             Stage(name="voice", script="voice.py", flags=self.voice_flags, inputs=[texts],
                   outputs=[voice], own=[voice], again=["--overwrite"],
                   machine_flags=self.machine_flags),
-            Stage(name="page", script="page.py", inputs=[voice], outputs=[page], good_exits=(0, 3)),
+            Stage(name="page", script="page.py", inputs=[voice], outputs=[page], good_exits=(0, 3),
+                  weights=[self.folder / "weights"]),
         ]  # fmt: skip
         state = self.folder / "pipeline.json"
         return Chain(stages, state, resume="python all.py", runner=self.runner)
@@ -111,6 +112,14 @@ def test_changed_settings_repeat_a_stage_and_machine_flags_do_not(workshop):
     assert workshop.run() == []
     workshop.voice_flags = ["--epochs", "4"]
     assert workshop.run() == ["voice --epochs 4 --overwrite --device cpu"]
+
+
+def test_other_weights_repeat_a_stage(workshop):
+    workshop.run()
+    for content in ("1", "2"):
+        (workshop.folder / "weights").write_text(content)
+        assert workshop.run() == ["page"]
+    assert workshop.run() == []
 
 
 def test_lost_outputs_are_made_again(workshop):
