@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from indextts.clips import codes
 from indextts.dataset import PairedPlan, TrainingClip, VoiceTrainingBatch
-from indextts.pattern_clips import PatternClip, PatternInfo
-from indextts.pattern_losses import DecisionRates
+from indextts.pattern_clips import PatternClip
 from ttscommon.batching import BatchKey, pad
 from ttscommon.checkpoints import fingerprint
 from ttscommon.errors import UserError
@@ -90,14 +88,6 @@ class PatternPlan(PairedPlan):
         if self.others and self._chance("other", *named) < self.other_share:
             return self.others[seed_for(self.seed, "other prompt", *named) % len(self.others)]
         return super().prompt_of(item, epoch)
-
-    def rates(self, info: PatternInfo, n_codes: int) -> DecisionRates:
-        """How often the speaker pauses and goes on in these clips."""
-        silence = torch.from_numpy(info.silence(n_codes))
-        return DecisionRates.counted(
-            (torch.from_numpy(codes(clip)).long(), torch.from_numpy(clip.pauses), silence)
-            for clip in self.spoken
-        )
 
     def _is_off(self, item: int, epoch: int) -> bool:
         return self._chance("off", epoch if self.shuffle else 0, item) < self.off_share

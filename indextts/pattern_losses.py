@@ -11,7 +11,6 @@ Letters: B clips, T codes (without the stop), V codes of the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -21,35 +20,6 @@ from torch import Tensor
 PUBLIC_SILENCE_CODE = 52  # of the public trainer; it is of another version's codec
 PUBLIC_WEIGHTS = {"ce": 1.0, "pause": 2.0, "rate": 0.5}
 PUBLIC_NEIGHBOURS = {-2: 0.5, -1: 0.5, 0: 1.0, 1: 0.5, 2: 0.5}
-RAREST = 1 / 500  # of decisions, where a speaker hardly ever takes them: one in ten seconds
-
-
-@dataclass(frozen=True)
-class DecisionRates:
-    """How often a speaker decides to pause, and to go on.
-
-    Attributes:
-        start: pauses that begin, for each frame that follows speech
-        resume: pauses that end, for each frame that follows one of a pause
-    """
-
-    start: float = RAREST
-    resume: float = RAREST
-
-    @classmethod
-    def counted(cls, clips: Iterable[tuple[Tensor, Tensor, Tensor]]) -> DecisionRates:
-        """Of clips given as codes, pauses and (V,) silence, as `pause_loss` takes them."""
-        n_starts = n_speech = n_ends = n_paused = 0
-        for codes, pauses, silence in clips:
-            places = _places(codes, pauses, torch.ones_like(pauses), silence)
-            n_starts += int((places.after_speech & places.is_paused).sum())
-            n_speech += int(places.after_speech.sum())
-            n_ends += int((places.after_pause & ~places.is_paused).sum())
-            n_paused += int(places.after_pause.sum())
-        return cls(
-            start=max(RAREST, n_starts / max(1, n_speech)),
-            resume=max(RAREST, n_ends / max(1, n_paused)),
-        )
 
 
 @dataclass(frozen=True)
@@ -96,18 +66,13 @@ def log_masses(logits: Tensor, silence: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pause_loss(
-    masses: tuple[Tensor, Tensor],
-    codes: Tensor,
-    pauses: Tensor,
-    mask: Tensor,
-    silence: Tensor,
-    rates: DecisionRates,
+    masses: tuple[Tensor, Tensor], codes: Tensor, pauses: Tensor, mask: Tensor, silence: Tensor
 ) -> Tensor:
-    """(mean(-log P(decision) | after speech) / start + mean(... | in a pause) / resume) / 2
+    """(mean(-log P(decision) | after speech) + mean(-log P(decision) | after a pause's frame)) / 2
 
     After speech it is decided at every frame whether a pause begins, and in a pause whether it goes
-    on, so a pause of n frames counts n + 1 times. Divided by the speaker's rates, these are nats
-    for each pause. The least is reached where pauses begin and end as often as the speaker's.
+    on, so a pause of n frames counts n + 1 times. The least is reached where pauses begin and end
+    as often as the speaker's.
 
     Args:
         masses: of `log_masses`
@@ -117,14 +82,12 @@ def pause_loss(
         silence: (V,) bool
 
     Returns:
-        ()
+        () nats a decision
     """
     quiet, loud = masses
     places = _places(codes, pauses, mask, silence)
     losses = -torch.where(places.is_paused, quiet, loud)
-    start = masked_mean(losses, places.after_speech) / rates.start
-    resume = masked_mean(losses, places.after_pause) / rates.resume
-    return (start + resume) / 2
+    return (masked_mean(losses, places.after_speech) + masked_mean(losses, places.after_pause)) / 2
 
 
 def silence_mass_losses(

@@ -20,7 +20,6 @@ from indextts.pattern_clips import read_pattern_clips, read_pattern_info
 from indextts.pattern_config import PatternTrainConfig
 from indextts.pattern_dataset import PatternPlan
 from indextts.pattern_embeddings import PatternEmbedding, require_fit
-from indextts.pattern_losses import DecisionRates
 from indextts.pattern_tasks import (
     PATTERN_FILE,
     PatternStage,
@@ -59,8 +58,7 @@ def stage_of(job, **changes) -> PatternStage:
     pattern = PatternEmbedding(gpt.config.model_dim, 2, initialization="reference")
     info = read_pattern_info(job.train[0].parent, gpt.config.number_mel_codes)
     silence = torch.from_numpy(info.silence(gpt.config.number_mel_codes))
-    rates = plan_of(job).rates(info, gpt.config.number_mel_codes)
-    return PatternStage(gpt, pattern, config, silence, rates).eval()
+    return PatternStage(gpt, pattern, config, silence).eval()
 
 
 def batch_of(job, **options):
@@ -339,13 +337,3 @@ def test_features_of_other_codes_are_refused(job):
 def test_settings_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(UserError, match=message):
         PatternTrainConfig.tiny(**changes)
-
-
-def test_rates_of_decisions_are_those_of_the_clips(job):
-    rates = plan_of(job).rates(read_pattern_info(job.train[0].parent, 514), 514)
-    assert isinstance(rates, DecisionRates)
-    n_codes = sum(clip.code_len for clip in read_pattern_clips(job.train))
-    n_paused = 6 * 7
-    # After speech: every frame but the first of a clip and those behind a frame of a pause.
-    assert rates.start == pytest.approx(12 / (n_codes - 6 - n_paused))
-    assert rates.resume == pytest.approx(12 / n_paused)
