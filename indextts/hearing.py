@@ -16,6 +16,8 @@ from indextts.checkpoint import CheckpointFolder
 from indextts.clips import TrainingClip
 from indextts.config import DecodingConfig, SpeechConfig
 from indextts.emotion import Mood
+from indextts.frontend.text import plan
+from indextts.frontend.tokenizer import TextTokenizer
 from indextts.gpt.model import UnifiedVoice
 from indextts.inference import Models, Synthesizer
 from indextts.references import ReferenceReader
@@ -33,13 +35,14 @@ from ttscommon.evaluation.voices import (
     similarity,
     speech_only,
 )
-from ttscommon.metrics import word_errors
+from ttscommon.metrics import Errors, word_errors
 from ttscommon.progress import Monitor
+from ttscommon.segment import Span, speech_spans
 from ttscommon.transcribe import Transcriber
 
 log = logging.getLogger(__name__)
 
-SEED = 1
+SEED, RATE = 1, 16_000
 MOST_RECORDINGS = 8  # that the speaker's voice is known by
 HEADROOM = 2.0  # times the codes of the recording, after which a sample is cut
 
@@ -50,23 +53,37 @@ class Heard:
 
     Attributes:
         level: root mean square, in dB of full scale
-        duration_ratio: of the sample to the recording of the same text
-        fluent_wer, likeness: None where they can't be measured
+        duration_ratio: of the sample to the recording of the same text, from first to last word
+        errors, likeness: None where they can't be measured
     """
 
     level: float
     seconds: float
     duration_ratio: float
     faults: list[str] = field(default_factory=list)
-    fluent_wer: float | None = None
+    errors: Errors | None = None
     likeness: float | None = None
 
-    @property
-    def numbers(self) -> dict[str, float]:
-        found = {"level_db": self.level, "seconds": self.seconds, "faults": float(len(self.faults))}
-        found |= {"duration_ratio": self.duration_ratio}
-        others = {"fluent_wer": self.fluent_wer, "similarity": self.likeness}
-        return found | {name: value for name, value in others.items() if value is not None}
+
+def summed_up(found: Sequence[Heard]) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores of all samples together, less is better, and what else was measured.
+
+    Returns:
+        scores: faults; fluent_wer over all words
+        facts: level_db, seconds, duration_ratio, similarity; means
+    """
+    scores = {"faults": float(np.mean([len(one.faults) for one in found]))}
+    errors = [one.errors for one in found if one.errors is not None]
+    if errors:
+        n_units = sum(one.n_units for one in errors)
+        scores["fluent_wer"] = sum(one.n_errors for one in errors) / max(1, n_units)
+    facts = {
+        "level_db": [one.level for one in found],
+        "seconds": [one.seconds for one in found],
+        "duration_ratio": [one.duration_ratio for one in found],
+        "similarity": [one.likeness for one in found if one.likeness is not None],
+    }
+    return scores, {name: float(np.mean(values)) for name, values in facts.items() if values}
 
 
 class Listener:
@@ -100,31 +117,53 @@ class Listener:
         self.transcriber, self.encoder = transcriber, encoder or _encoder()
         if self.transcriber is None or self.encoder is None:
             log.info("no best_audio: it takes --whisper-model and a speaker encoder (Resemblyzer)")
+        self._require_sense()
         self.manner: Callable[[Tensor], Tensor] | None = None
         self._synthesizer: Synthesizer | None = None
         self._voices: dict[str, Voice] = {}
+        self._lengths: dict[str, float | None] = {}
 
     def __call__(self, gpt: UnifiedVoice, monitor: Monitor, step: int) -> float | None:
-        """See `indextts.tasks.Speaks`: word errors, plus what the voice lacks of the speaker's."""
-        synthesizer = self._with(gpt)
+        """See `indextts.tasks.Speaks`: word errors, plus what the voice lacks of the speaker's.
+
+        A sample that can't be made or heard is told of, and there is no score then.
+        """
         found = []
         for number, clip in enumerate(self.clips):
-            speech = synthesizer.synthesize(self._request(synthesizer, clip))
-            sound = (speech.samples / 32768).astype(np.float32)
-            monitor.audio(f"sample/{number}", step, sound, speech.sample_rate, clip.text)
-            heard = self._heard(clip, sound, speech.sample_rate)
+            try:
+                heard = self._sample(gpt, monitor, step, number, clip)
+            except UserError as error:
+                log.warning("sample %d at step %d: %s", number, step, error)
+                continue
             for fault in heard.faults:
                 log.warning("sample %d at step %d: %s", number, step, fault)
             found.append(heard)
-        numbers = [one.numbers for one in found]
-        means = {
-            name: float(np.mean([one[name] for one in numbers if name in one]))
-            for name in sorted({name for one in numbers for name in one})
-        }
-        monitor.scalars("sample", step, means)
-        if "fluent_wer" not in means or "similarity" not in means:
+        if not found:
             return None
-        return means["fluent_wer"] + 1 - means["similarity"]
+        scores, facts = summed_up(found)
+        monitor.scalars("sample", step, scores)
+        monitor.scalars("heard", step, facts)
+        if len(found) < len(self.clips) or "fluent_wer" not in scores or "similarity" not in facts:
+            return None
+        return scores["fluent_wer"] + 1 - facts["similarity"]
+
+    def _require_sense(self) -> None:
+        """Refuse now what can't be spoken or understood, and not after an epoch of work."""
+        tokenizer, most = TextTokenizer(self.folder.tokenizer), SpeechConfig()
+        for clip in self.clips:
+            plan(tokenizer, clip.text, max_tokens=most.max_text_tokens_per_segment)
+        if self.transcriber is not None:
+            for language in sorted({_language(clip) for clip in self.clips}):
+                self.transcriber.text(np.zeros(RATE, np.float32), RATE, language)
+
+    def _sample(
+        self, gpt: UnifiedVoice, monitor: Monitor, step: int, number: int, clip: TrainingClip
+    ) -> Heard:
+        synthesizer = self._with(gpt)
+        speech = synthesizer.synthesize(self._request(synthesizer, clip))
+        sound = (speech.samples / 32768).astype(np.float32)
+        monitor.audio(f"sample/{number}", step, sound, speech.sample_rate, clip.text)
+        return self._heard(clip, sound, speech.sample_rate)
 
     def _with(self, gpt: UnifiedVoice) -> Synthesizer:
         if self._synthesizer is None:
@@ -161,22 +200,30 @@ class Listener:
 
     def _heard(self, clip: TrainingClip, sound: NDArray[np.float32], rate: int) -> Heard:
         level = float(10 * np.log10(max(np.square(sound, dtype=np.float64).mean(), 1e-10)))
-        text = language = None
+        text, language = None, _language(clip)
         if self.transcriber is not None:
-            language = clip.language or "en"
             text = self.transcriber.text(sound, rate, language)
-        expected = clip.duration or None
-        faults = judge(sound, rate, text=clip.text, heard=text, expected_seconds=expected,
-                       language=language or "en")  # fmt: skip
-        seconds = len(sound) / rate
-        heard = Heard(level, seconds, seconds / expected if expected else 1.0,
+        spans = speech_spans(sound, rate) if len(sound) else ()
+        expected = self._expected(clip)
+        faults = judge(sound, rate, speech=spans, text=clip.text, heard=text,
+                       expected_seconds=expected, language=language)  # fmt: skip
+        ratio = extent(spans) / expected if expected else 1.0
+        heard = Heard(level, len(sound) / rate, ratio,
                       [f"{fault.name}: {fault.reason}" for fault in faults])  # fmt: skip
         if text is not None:
-            errors = word_errors(clip.text, text, language=language or "en", fluent=True)
-            heard.fluent_wer = errors.n_errors / max(1, errors.n_units)
+            heard.errors = word_errors(clip.text, text, language=language, fluent=True)
         if self.encoder is not None:
             heard.likeness = self._likeness(clip, sound, rate)
         return heard
+
+    def _expected(self, clip: TrainingClip) -> float | None:
+        """Seconds from first to last word of the clip's recording; None if it isn't known."""
+        if clip.id not in self._lengths:
+            own = 0.0
+            if _is_there(clip) and clip.audio_path is not None:
+                own = extent(speech_spans(load(clip.audio_path, VOICE_RATE), VOICE_RATE))
+            self._lengths[clip.id] = own or clip.duration or None
+        return self._lengths[clip.id]
 
     def _likeness(self, clip: TrainingClip, sound: NDArray[np.float32], rate: int) -> float:
         """0 for what holds no speech."""
@@ -209,6 +256,15 @@ class Listener:
 
 def _is_there(clip: TrainingClip) -> bool:
     return clip.audio_path is not None and clip.audio_path.is_file()
+
+
+def _language(clip: TrainingClip) -> str:
+    return clip.language or "en"
+
+
+def extent(spans: Sequence[Span]) -> float:
+    """Seconds from first to last word."""
+    return spans[-1].end - spans[0].start if spans else 0.0
 
 
 def _encoder() -> SpeakerEncoder | None:
