@@ -14,7 +14,7 @@ from indextts.weights import fingerprint
 from ttscommon import lora
 from ttscommon.errors import UserError
 from ttscommon.files import read_json, write_json
-from ttscommon.lora import Adapter, detach, merge, set_scale
+from ttscommon.lora import Adapter, detach, set_scale
 from ttscommon.seeds import seed_for
 
 __all__ = [
@@ -58,6 +58,16 @@ def attach(gpt: UnifiedVoice, folder: Path, scale: float = 1.0) -> Adapter:
             *(folder, adapter.rank, adapter.n_layers, adapter.mean_change, scale, adapter.sha256),
         )
     return adapter
+
+
+def merge(gpt: UnifiedVoice) -> None:
+    """Add the adapter to the weights, which are no file's from then on.
+
+    Raises:
+        UserError: if an update holds NaN or infinity; nothing is changed then
+    """
+    lora.merge(gpt)
+    gpt.file_fingerprint = None
 
 
 def merge_adapter(gpt: UnifiedVoice, folder: Path, scale: float = 1.0) -> Adapter:

@@ -73,11 +73,16 @@ def merge_checkpoint(
     difference, n_codes = None, 0
     if said is not None:
         difference, n_codes = _compared(said, said_by(gpt), folder)
-    weights.save_gpt(output, gpt)
     mark = weights.fingerprint(gpt)
-    if verify and weights.load_gpt(output, config).file_fingerprint != mark:
-        output.unlink()
-        raise UserError("what was written isn't what is read", where=output, fix="check the disk")
+    draft = output.with_name(f".{output.stem}.new{output.suffix}")
+    try:
+        weights.save_gpt(draft, gpt)
+        if verify and weights.load_gpt(draft, config).file_fingerprint != mark:
+            what = "what was written isn't what is read"
+            raise UserError(what, where=output, fix="check the disk")
+        draft.replace(output)
+    finally:
+        draft.unlink(missing_ok=True)
     return Merged(output, adapter, effect, difference, n_codes, mark)
 
 

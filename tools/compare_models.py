@@ -102,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     instruments = _instruments(args)  # a recogniser that is missing is told before hours of speech
 
     from indextts.side_by_side import lines, write_summary
+    from ttscommon.evaluation.pages import write_report
 
     stamp = f"{datetime.now():%Y%m%d_%H%M%S}"
     said = lines(texts, args.seeds, n_held_out)
@@ -114,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_summary(summary, title, str(args.reference_audio or voice), spoken, findings)
     print(summary.read_text(encoding="utf-8"))
     report = folder / f"{stamp}_comparison_report.html"
-    _write_report(evaluation, report, title, args.language)
+    write_report(evaluation, report, title=title, language=args.language)
     print(f"Listen: {folder}/{stamp}_*.wav, or open {report} in a browser")
     print(f"Saved {summary} and {stamp}_evaluation.json")
     return EXIT_WORSE if evaluation.failures else 0
@@ -222,13 +223,6 @@ def _evaluate(spoken, real: Sequence[Any], instruments, cache: Path) -> Any:
     if real:
         conditions["real"] = list(real)
     return evaluate(conditions, instruments, base="base", cache=cache)
-
-
-def _write_report(evaluation: Any, path: Path, title: str, language: str) -> None:
-    """A page with all sounds beside each other, scores and blind tests."""
-    from ttscommon.evaluation.pages import write_report
-
-    write_report(evaluation, path, title=title, language=language)
 
 
 def _findings(evaluation: Any) -> list[str]:

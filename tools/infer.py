@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -157,8 +158,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.json:
         write_json(args.json, report(tts, results))
     if args.reference_audio and not args.save_speaker:
-        print(f"Next: python tools/infer.py --reference-audio {args.reference_audio} "
-              "--save-speaker VOICE.pt   # keeps the voice")  # fmt: skip
+        words = ["python", "tools/infer.py", "--reference-audio", str(args.reference_audio)]
+        print(f"Next: {shlex.join([*words, '--save-speaker', 'VOICE.pt'])}   # keeps the voice")
 
 
 def _stored(args: argparse.Namespace, speaker: Speaker | None) -> Path | None:

@@ -10,6 +10,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,8 +81,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"Proven: logits of adapter and merged model differ by {merged.difference:.1e} at "
               f"most, and {merged.n_codes} greedy codes are the same")  # fmt: skip
     print(f"Saved {merged.path} (fingerprint {merged.fingerprint[:12]})")
-    print(f"Next: python tools/infer.py --gpt-checkpoint {merged.path} --text 'Hello' "
-          "--reference-audio VOICE.wav")  # fmt: skip
+    say = ["--text", "Hello", "--reference-audio", "VOICE.wav"]
+    words = ["python", "tools/infer.py", "--gpt-checkpoint", str(merged.path), *say]
+    print(f"Next: {shlex.join(words)}")
 
 
 if __name__ == "__main__":

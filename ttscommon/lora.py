@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ttscommon.checkpoints import read_tensors
 from ttscommon.errors import UserError
-from ttscommon.files import atomic_folder, read_json, require_free_disk
+from ttscommon.files import atomic_folder, read_json, recover_folder, require_free_disk
 
 NAME = "default"  # of the one adapter that a network has at a time
 CONFIG_FILE = "adapter_config.json"
@@ -119,6 +119,7 @@ def read_adapter(
     Raises:
         UserError: if the folder holds no adapter, a broken one, or one without a place in `module`
     """
+    recover_folder(folder)
     weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if weights is None or not (folder / CONFIG_FILE).is_file():
         raise UserError(

@@ -37,8 +37,9 @@ def files(folder) -> list[str]:
 
 
 def test_a_text_becomes_a_file_and_a_report(start, tmp_path, capsys):
-    start("-r", "me.wav", "-t", "The cat sat.", "--json", "report.json")
-    assert files(tmp_path) == ["indextts2_the-cat-sat.wav", "report.json"]
+    (tmp_path / "me.wav").rename(tmp_path / "my voice.wav")
+    start("-r", "my voice.wav", "-t", "The cat sat.", "--json", "report.json")
+    assert files(tmp_path) == ["indextts2_the-cat-sat.wav", "my voice.wav", "report.json"]
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     (result,) = report["results"]
     content = (tmp_path / "indextts2_the-cat-sat.wav").read_bytes()
@@ -51,7 +52,7 @@ def test_a_text_becomes_a_file_and_a_report(start, tmp_path, capsys):
     assert len(report["model"]["fingerprint"]) == 64
     out = capsys.readouterr().out
     assert "indextts2_the-cat-sat.wav" in out
-    assert "Next: python tools/infer.py" in out
+    assert "Next: python tools/infer.py --reference-audio 'my voice.wav'" in out
 
 
 def test_a_file_of_texts_becomes_a_folder_of_speech(start, tmp_path):

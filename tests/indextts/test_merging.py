@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from types import SimpleNamespace
 
 import peft
 import pytest
@@ -15,8 +17,9 @@ from indextts.config import DecodingConfig
 from indextts.dataset import PairedPlan, read_clips
 from indextts.gpt.decoding import generate
 from indextts.gpt.model import UnifiedVoice, VoiceBatch
-from indextts.lora import attach
+from indextts.lora import attach, merge
 from indextts.merging import merge_checkpoint
+from indextts.utils.lora_utils import merge_lora_weights
 from tests.indextts.gpt_golden import FOLDER
 from tests.indextts.gpt_training import prepared
 from tests.indextts.speakers import language_model, write_adapter
@@ -56,13 +59,16 @@ def said(gpt: UnifiedVoice, batch: VoiceBatch) -> tuple[torch.Tensor, list[list[
     return torch.cat([output.mel_logits.flatten(), output.text_logits.flatten()]), rows
 
 
-@pytest.mark.parametrize("name", ["merged.pth", "merged.safetensors"])
+@pytest.mark.parametrize("name", ["merged.pth", "my merged.safetensors"])
 def test_what_the_tool_merges_says_what_the_adapter_says(
     miniature, adapter, tmp_path, capsys, name
 ):
     words = ["--lora-path", str(adapter), "--model-dir", str(miniature), "--verify"]
     merge_lora.main([*words, "--output", str(tmp_path / name), "--lora-scale", "0.5"])
-    assert "Proven: logits of adapter and merged model differ by" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Proven: logits of adapter and merged model differ by" in printed
+    command = shlex.split(printed.splitlines()[-1].removeprefix("Next: "))
+    assert str(tmp_path / name) in command
     sizes, tensors = CheckpointFolder.open(miniature).config.gpt, batch(tmp_path, miniature)
     logits, codes = said(weights.load_gpt(tmp_path / name, sizes), tensors)
     wanted_logits, wanted_codes = said(adapted(miniature, adapter, 0.5), tensors)
@@ -119,6 +125,39 @@ def test_a_merge_that_goes_wrong_is_not_written(miniature, adapter, tmp_path, mo
     with pytest.raises(UserError, match="the merged model isn't the adapted one: logits differ by"):
         merge_checkpoint(folder.gpt, folder.config.gpt, adapter, output)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_read_back_otherwise_leaves_the_old_file(miniature, adapter, tmp_path, monkeypatch):
+    folder, output = CheckpointFolder.open(miniature), tmp_path / "merged.pth"
+    output.write_bytes(b"mine")
+
+    def damaged(path, gpt):
+        weights.save_gpt(path, language_model(miniature))
+
+    faulty = SimpleNamespace(**{**vars(weights), "save_gpt": damaged})
+    monkeypatch.setattr(merging, "weights", faulty)
+    with pytest.raises(UserError, match="isn't what is read"):
+        merge_checkpoint(folder.gpt, folder.config.gpt, adapter, output, overwrite=True)
+    assert output.read_bytes() == b"mine"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_merged_weights_pass_for_no_file(miniature, adapter):
+    gpt = adapted(miniature, adapter)
+    base = weights.fingerprint(gpt)
+    merge(gpt)
+    assert gpt.file_fingerprint is None
+    assert weights.fingerprint(gpt) != base
+
+
+def test_merging_from_python_replaces_nothing_unasked(miniature, adapter, tmp_path):
+    output = tmp_path / "merged.pth"
+    output.write_bytes(b"mine")
+    with pytest.raises(UserError, match="exists already"):
+        merge_lora_weights(adapted(miniature, adapter), output)
+    assert output.read_bytes() == b"mine"
+    merge_lora_weights(adapted(miniature, adapter), output, overwrite=True)
+    assert torch.load(output, weights_only=True).keys() == {"model"}
 
 
 def test_an_adapter_without_effect_is_refused(miniature, tmp_path):
