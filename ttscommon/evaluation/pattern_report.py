@@ -89,10 +89,11 @@ def write_blind_test(
     chosen = sorted(random.permutation(len(pairs))[:most_items].tolist())
     real = list(utterances[REAL])
     same = partners([one for one, _ in pairs], real)
+    shuffled = [real[i] for i in random.permutation(len(real)).tolist()]
     items = []
-    for number in chosen:
+    for place, number in enumerate(chosen):
         without, with_pattern = pairs[number]
-        x = same.get(number) or real[int(random.integers(len(real)))]
+        x = same.get(number) or shuffled[place % len(shuffled)]
         versions = {
             control: Version(without.path),
             system: Version(with_pattern.path),
@@ -103,7 +104,7 @@ def write_blind_test(
     page = ListeningPage(
         title=title,
         items=items,
-        lead="X is the speaker. Which of the two pauses and hesitates more like X?",
+        lead="X is the speaker. Answer `More like X` first: `Listen` says which is which.",
         base=control,
         reference=REAL,
         pairs=[(control, system)],
