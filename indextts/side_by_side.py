@@ -257,9 +257,11 @@ def own_texts(real: Sequence[Utterance], n_texts: int, language: str) -> tuple[l
     Raises:
         UserError: if there is nothing to say in that language
     """
-    texts = list(dict.fromkeys(one.text for one in real if one.text))[: max(1, n_texts - 2)]
+    is_english = language.partition("-")[0].lower() == "en"
+    most = max(1, n_texts - 2) if is_english else n_texts
+    texts = list(dict.fromkeys(one.text for one in real if one.text))[:most]
     n_own = len(texts)
-    if language.partition("-")[0].lower() == "en":
+    if is_english:
         texts += [text for text in SENTENCES if text not in texts][: max(0, n_texts - n_own)]
     if not texts:
         raise UserError(f"nothing to say in '{language}'", fix='--text "..."')
