@@ -4,8 +4,8 @@ For training/<speaker>/dataset/clips (or dataset/audio, where nothing was cut) i
 dataset/transcripts_verbatim.csv, words.json with the time of each word, transcription_stats.json.
 Texts in transcripts.csv, metadata.csv and .txt or .lab files beside recordings stand instead of
 what Whisper hears, and so does what you correct in transcripts_verbatim.csv, as long as the clip's
-sound is the same; a text that you empty leaves its clip out. A run that was stopped goes on where it
-was. With --audio-dir alone, the files go beside the recordings.
+sound is the same; a text that you empty leaves its clip out. A run that was stopped goes on where
+it was. With --audio-dir alone, the files go beside the recordings.
 
 Whisper leaves out many fillers; what is counted is what it writes.
 
