@@ -18,6 +18,8 @@ from ttscommon.segment import VAD_RATE, Span, speech_spans
 FULL_SCALE = 0.999
 WINDOW = 0.02  # seconds
 EDGE_SECONDS = 0.05
+BESIDE = 0.06  # seconds in which words begin and die away; clips are trimmed to so much
+ENOUGH = 0.25  # seconds to tell noise by; the detector may miss a first syllable of nearly as much
 MAX_SNR = 80.0  # dB
 ENVELOPE_SECONDS = 0.05
 SAME_LENGTH, SAME_ENVELOPE = 0.1, 0.998  # seconds; correlation
@@ -124,14 +126,15 @@ def _inside(power: NDArray[np.float32], spans: Sequence[Span]) -> NDArray[np.boo
 
 
 def _snr(power: NDArray[np.float32], spans: Sequence[Span], speech: float | None) -> float | None:
-    """The quieter half of what isn't speech is noise: the detector is late on words.
+    """The quieter half of what isn't speech, nor right beside it, is noise: the detector is late.
 
     Digital silence, which editors put in, says nothing of the recording.
     """
     if speech is None:
         return None
-    between = power[~_inside(power, spans) & (power > 0)]
-    if len(between) * WINDOW < 0.1:
+    wide = [Span(max(0.0, s.start - BESIDE), s.end + BESIDE) for s in spans]
+    between = power[~_inside(power, wide) & (power > 0)]
+    if len(between) * WINDOW < ENOUGH:
         return None
     noise = float(np.quantile(between, 0.25))
     return min(MAX_SNR, 10 * math.log10(speech / noise))

@@ -43,6 +43,12 @@ def test_bad_sound_is_found(tmp_path, sentence):
     assert "noise" in check(tmp_path, noise)
 
 
+def test_a_first_syllable_that_the_detector_misses_is_no_noise(tmp_path):
+    quiet = np.zeros(RATE // 12)
+    found = check(tmp_path, np.concatenate([quiet, sentence_audio(2)]))
+    assert "noise" not in found
+
+
 def test_a_clip_that_begins_in_a_word_is_suspected(tmp_path, sentence):
     loud = int(np.argmax(np.abs(sentence)))
     assert "speech at an end" in check(tmp_path, sentence[loud:])
