@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from indextts import weights
 from indextts.gpt.model import UnifiedVoice
+from indextts.inference import Synthesizer
 from indextts.lora import attach
 from indextts.pattern_clips import read_pattern_clips, read_pattern_info
 from indextts.pattern_config import PatternTrainConfig
@@ -28,6 +29,7 @@ from indextts.pattern_tasks import (
     read_as,
 )
 from tests.indextts.pattern_training import SILENCE, elsewhere, prepared, train
+from tests.indextts.speakers import write_recording
 from ttscommon import lora, training
 from ttscommon.batching import BatchKey
 from ttscommon.errors import UserError
@@ -217,6 +219,27 @@ def test_training_lowers_what_it_should(job):
     for name in ("pause", "missing"):
         assert metrics[name] < 0.9 * metrics[f"off/{name}"]
         assert metrics[name] < metrics[f"shuffled/{name}"]
+
+
+def test_samples_are_spoken_with_the_pattern(job, monkeypatch):
+    for clip in (*read_pattern_clips(job.train), *read_pattern_clips(job.validation)):
+        assert clip.audio_path is not None
+        write_recording(clip.audio_path)
+    heard = []
+    conditioning = Synthesizer.conditioning
+
+    def watched(synthesizer, request):
+        manner, synthesizer.manner = synthesizer.manner, None
+        plain = conditioning(synthesizer, request)
+        synthesizer.manner = manner
+        told = conditioning(synthesizer, request)
+        heard.append(float((told.speaker - plain.speaker).abs().max()))
+        return told
+
+    monkeypatch.setattr(Synthesizer, "conditioning", watched)
+    train(job, lora_rank=0, val_interval=4, sample_interval=4, n_samples=1, pattern_lr=0.01)
+    assert heard
+    assert min(heard) > 0
 
 
 @pytest.mark.parametrize("way", ["lora", pytest.param("joint", marks=pytest.mark.slow)])
