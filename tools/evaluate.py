@@ -149,11 +149,12 @@ def _require_two(conditions: Mapping[str, Any]) -> None:
 
 
 def _evaluate(args: argparse.Namespace, conditions: Mapping[str, Any], cache: Path) -> Any:
-    from ttscommon.evaluation.evaluate import evaluate
+    from ttscommon.evaluation.evaluate import choose_roles, evaluate
     from ttscommon.evaluation.measuring import choose_instruments
     from ttscommon.machine import pick_device
     from ttscommon.transcribe import identity, load_transcriber
 
+    choose_roles(conditions, args.base, args.real)  # before a model is loaded for nothing
     name, device = args.whisper_model, pick_device(args.device).type
     transcriber = None if name == NO_RECOGNISER else load_transcriber(name, device)
     instruments = choose_instruments(

@@ -195,6 +195,8 @@ def _whisper(model: str, device: str) -> Any:
         return whisper.load_model(model, device=device)
     except (OSError, RuntimeError, LookupError, EOFError, ValueError, pickle.PickleError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, pickle.PickleError):  # torch's own advice is to trust the file
+            reason = "the file doesn't hold weights"
         raise UserError(f"cannot load Whisper '{model}': {reason}", fix=LOCAL_FIX) from error
 
 

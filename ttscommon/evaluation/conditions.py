@@ -17,7 +17,6 @@ from ttscommon.manifest import match_transcripts, read_transcripts
 log = logging.getLogger(__name__)
 
 _SEED = re.compile(r"[-_. ]?seed[-_= ]?(\d+)", re.IGNORECASE)
-GIVE_TEXTS = "put a transcripts.csv (audio_path,text) into the folder, or give --texts FILE"
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,8 @@ def find_utterances(folder: Path, texts: Path | None = None) -> list[Utterance]:
         what = (
             f"none of {len(known)} texts names one of {len(paths)} files; the first is '{example}'"
         )
-        raise UserError(what, where=texts or folder, fix=GIVE_TEXTS)
+        named = f"call the files as they are called, such as '{paths[0].relative_to(folder)}'"
+        raise UserError(what, where=texts or folder, fix=named)
     if 0 < len(found) < len(paths):
         log.warning("%s: %d of %d files have no text", folder, len(paths) - len(found), len(paths))
     return [_utterance(path, folder, found.get(path)) for path in paths]

@@ -123,6 +123,7 @@ class Evaluation:
             "version": FORMAT_VERSION,
             "base": self.base,
             "real": self.real,
+            "conditions": list(self.scores),  # in their order, which sorted JSON loses
             **plain,
             "guard_rails": [asdict(rail) for rail in self.guard_rails],
             "results": [asdict(result) | {"values": result.values} for result in self.results],
@@ -134,10 +135,12 @@ class Evaluation:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
         """What `to_dict` gave."""
+        order = data.get("conditions", list(data["scores"]))
         scores, differences = (
             {
-                condition: {metric: Score.from_dict(score) for metric, score in found.items()}
-                for condition, found in data[name].items()
+                condition: {m: Score.from_dict(s) for m, s in data[name][condition].items()}
+                for condition in order
+                if condition in data[name]
             }
             for name in ("scores", "differences")
         )
@@ -205,7 +208,7 @@ def evaluate(
     Raises:
         UserError: if a condition has nothing in common with the base, or too much is unreadable
     """
-    base, real = _roles(conditions, base, real)
+    base, real = choose_roles(conditions, base, real)
     for name, utterances in conditions.items():
         if name not in (base, real) and not pair(conditions[base], utterances):
             what = f"'{name}' has no text (or name) in common with '{base}'"
@@ -306,9 +309,14 @@ def judge_rails(
     return rails
 
 
-def _roles(
+def choose_roles(
     conditions: Mapping[str, Sequence[Utterance]], base: str | None, real: str | None
 ) -> tuple[str, str | None]:
+    """Which condition is the base, and which holds real recordings, if one does.
+
+    Raises:
+        UserError: if there is no condition of that name, or no other than the real one
+    """
     for name in (base, real):
         if name is not None and name not in conditions:
             raise UserError(f"no condition '{name}'", fix=f"there are {', '.join(conditions)}")

@@ -105,6 +105,7 @@ def write_report(
         base=base,
         reference=real if any(real in text.results for text in kept) else None,
         findings=findings(evaluation),
+        own_order="worst first",
         orders={
             f"{metric}, worst first": [text.worst(metric, base, real) for text in kept]
             for metric in SHOWN

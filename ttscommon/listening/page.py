@@ -116,6 +116,7 @@ class ListeningPage:
         lead: a sentence or two under the title
         findings: the verdict, above everything else
         orders: values by which the texts can be sorted, the largest first; {name: one per item}
+        own_order: what the order in which they are given is called
         scores: the table with intervals; differences are from `base`
         tables: further tables by caption, one mapping a row
         base: the condition that others are compared with; the first one by default
@@ -140,6 +141,7 @@ class ListeningPage:
     max_bytes: int = MAX_BYTES
     findings: Sequence[Finding] = ()
     orders: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    own_order: str = "as they come"
 
     def __post_init__(self) -> None:
         ids = [item.id for item in self.items]
@@ -186,6 +188,7 @@ class ListeningPage:
             lead=paragraphs(self.lead),
             findings=[(SIGNS[f.kind], f.kind, f.text) for f in self.findings],
             orders=self.orders,
+            own_order=self.own_order,
             items=items,
             sources=sources,
             conditions=self.conditions,

@@ -114,6 +114,7 @@ def test_the_way_to_the_speaker_is_a_sentence_and_a_table(evaluation, tmp_path):
 def test_the_worst_text_comes_first(page, evaluation):
     (order,) = re.findall(r"This is number (\d) here\..*?t\1", page.text, re.DOTALL)[:1]
     assert order == "3"  # the one with a fault; then by words
+    assert "worst first" in page.text
     assert "repeats: 'no' 9 times in a row" in page.text
     assert len(page.all("audio")) == len(evaluation.results)
 
