@@ -9,6 +9,7 @@ from ttscommon.evaluation.effects import causal_effects, dose_slopes, rate_ratio
 from ttscommon.evaluation.likeness import Draws, draw
 from ttscommon.evaluation.manner import Manner
 from ttscommon.evaluation.pauses import Timing, find_pauses
+from ttscommon.evaluation.scores import chance, holm
 from ttscommon.segment import Span
 
 
@@ -85,3 +86,12 @@ def test_fillers_twice_as_often_are_over_generated_twice():
     assert "repetitions_per_minute" not in ratios  # nobody repeats anything
     none = rate_ratios([spoken(0, 4, "0")], [spoken(2, 4, "0")], n_draws=50)
     assert none["fillers_per_minute"].value == pytest.approx(0.5 / 2.5)
+
+
+def test_the_p_of_effects_is_raised_for_their_number(drawn):
+    effects = swap_effects(drawn, "on", "off")
+    changes = {m: a["off"] - a["on"] for m, a in drawn.apart.items() if m in effects}
+    alone = {m: chance(x[0], x[1:], drawn.n_texts["off"]) for m, x in changes.items()}
+    assert len(effects) > 1
+    assert {m: one.p for m, one in effects.items()} == pytest.approx(holm(alone))
+    assert any(one.p > alone[m] for m, one in effects.items())

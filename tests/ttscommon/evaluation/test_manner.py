@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from ttscommon.evaluation.likeness import Likeness, half_split_floor, likeness
+from ttscommon.evaluation.likeness import Likeness, draw, half_split_floor, likeness
 from ttscommon.evaluation.manner import Manner, distance, measures
 from ttscommon.evaluation.pauses import Timing, find_pauses
 from ttscommon.evaluation.placement import Place
@@ -165,3 +165,29 @@ def test_intervals_of_transfer_scores_hold_the_truth_as_often_as_they_say():
         score = likeness(conditions, real, "base", n_draws=300).transfer["half"]["pause_duration"]
         hits.append(score.low <= truth <= score.high)
     assert np.mean(hits) > 0.85
+
+
+def test_short_and_long_words_are_compared_with_their_like():
+    a = [manner(paces=[(1, 0.2), (2, 0.4), (3, 0.3)])]
+    b = [manner(paces=[(1, 0.4), (2, 0.2), (3, 0.3)])]
+    assert apart("word_rhythm", a, b) == pytest.approx(2 * math.log(2) / 3)
+
+
+def test_a_context_weighs_as_much_as_it_has_places():
+    def places(n_other: int, is_pause: bool) -> dict[int, Place]:
+        others = [Place("other word", False)] * n_other
+        return dict(enumerate([Place("comma", is_pause), *others]))
+
+    a, b = ([manner(places=places(9, is_pause))] for is_pause in (True, False))
+    assert apart("pause_placement", a, b) == pytest.approx(math.log(2) / 10)
+
+
+def test_what_was_found_is_of_the_texts_as_they_are_and_the_floor_is_no_distance():
+    real, base, tuned = speaker(40, 1, 0, "r"), speaker(40, 0.4, 1), speaker(40, 0.7, 2)
+    drawn = draw({"base": base, "tuned": tuned}, real, "base", n_draws=20)
+    measure = measures([*real, *base, *tuned])["pause_duration"]
+    d_base, d_tuned = (distance(measure, real, one) for one in (base, tuned))
+    assert drawn.apart["pause_duration"]["tuned"][0] == pytest.approx(d_tuned)
+    floor = drawn.floors["pause_duration"].median
+    way = 1 - (d_tuned - floor) / (d_base - floor)
+    assert drawn.gained["pause_duration"]["tuned"][0] == pytest.approx(way)

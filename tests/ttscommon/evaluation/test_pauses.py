@@ -87,3 +87,17 @@ def test_without_texts_there_are_no_rates_of_words():
     scores = timing_scores([spoken(1.0, words=0)])
     assert "pauses_per_minute" in scores
     assert not any("words" in name or "fillers" in name or "syllables" in name for name in scores)
+
+
+def test_time_counts_from_the_first_word():
+    timing = Timing((Span(3, 5), Span(6, 8)), (Span(5, 6),))
+    assert (timing.seconds, timing.speech_seconds) == (5, 4)
+
+
+def test_repetitions_are_rates_of_their_own():
+    speech = (Span(0, 30),)
+    timings = [Timing(speech, (), 50, 1, 80, 3), Timing(speech, (), 50, 2, 80, 1)]
+    scores = timing_scores(timings)
+    assert scores["repetitions_per_minute"].value == pytest.approx(4)
+    assert scores["repetitions_per_100_words"].value == pytest.approx(4)
+    assert scores["fillers_per_100_words"].value == pytest.approx(3)

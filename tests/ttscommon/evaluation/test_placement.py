@@ -60,3 +60,10 @@ def test_agreement_counts_pauses_that_both_have():
     theirs = find_places(TEXT, words, [gap(words, 3), gap(words, 6)], "en")
     assert agreement(ours, theirs) == (2.0, 4.0)  # F1 = 2 * 1 / (2 + 2)
     assert agreement({}, theirs) == (0.0, 0.0)
+
+
+def test_a_pause_far_from_any_boundary_belongs_to_none():
+    words = heard("one", "two", "three")
+    places = find_places("one two three", words, [Span(5.0, 6.0)], "en")
+    assert len(places) == 2
+    assert not any(place.is_pause for place in places.values())

@@ -159,3 +159,8 @@ def test_rates_without_words_and_unequal_columns_are_refused():
         paired_difference([1], [1, 2])
     with pytest.raises(ValueError, match="3 values but 2 groups"):
         score([1, 2, 3], groups=["a", "b"])
+
+
+def test_a_numerator_is_drawn_with_its_own_denominator():
+    found = ratio_score([1, 2, 30, 4], [2, 4, 60, 8])
+    assert (found.low, found.high) == (0.5, 0.5)
