@@ -15,19 +15,19 @@ from ttscommon.transcribe import Word, sentence
 
 PAUSE, LONG = "[PAUSE]", "[LONG]"
 # Whisper writes fluent sentences unless what seems to have come before isn't fluent either. One
-# sentence in each language, of that language's own hesitation sounds, that ends in some of them.
-# Measured in English with the base model: one that stops in the middle ("... say, er, that") takes
-# first words and capitals away, one that says something to its end adds words at the end of clips.
+# beginning in each language, of that language's own hesitation sounds.
+# Measured in English with the base model: after a full stop it adds words at the end of one clip in
+# eight ("you"), and "... er, that" takes a first "That" away. This one only costs first capitals.
 PROMPTS = {
-    "de": "Äh, ich- ich wollte, hm, sagen, äh, also, ähm.",
-    "en": "Uh, I- I wanted to, hmm, say, er, well, um.",
-    "es": "Eh, yo- yo quería, mmm, decir, eh, bueno, em.",
-    "fr": "Euh, je- je voulais, hum, dire, euh, alors, heu.",
-    "hi": "अं, मैं- मैं कहना, हम्म, चाहता था, अं, तो, उम।",
-    "it": "Eh, io- io volevo, mmm, dire, eh, allora, ehm.",
-    "pt": "Ahn, eu- eu queria, hum, dizer, ahn, então, hum.",
-    "ru": "Э-э, я- я хотел, хм, сказать, э-э, ну, эм.",
-    "zh": "呃，我、我想，嗯，说，呃，那个，嗯。",
+    "de": "Ähm, also, äh, ich- ich wollte, hm, etwas sagen, äh,",
+    "en": "Um, so, uh, I- I wanted to, hmm, say something, er,",
+    "es": "Em, bueno, eh, yo- yo quería, mmm, decir algo, eh,",
+    "fr": "Hum, alors, euh, je- je voulais, hum, dire quelque chose, euh,",
+    "hi": "उम, तो, अं, मैं- मैं, हम्म, कुछ कहना चाहता था, अं,",
+    "it": "Ehm, allora, eh, io- io volevo, mmm, dire qualcosa, ehm,",
+    "pt": "Hum, então, ahn, eu- eu queria, hum, dizer uma coisa, ahn,",
+    "ru": "Эм, ну, э-э, я- я хотел, хм, что-то сказать, э-э,",
+    "zh": "嗯，那个，呃，我、我想，嗯，说点什么，呃，",
 }
 MARK = re.compile(r"\[(PAUSE|LONG|UH|UM|HMM|AH|ER)\]")
 NASAL_ENDS = "mnмнम嗯"

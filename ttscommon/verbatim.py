@@ -29,7 +29,7 @@ from ttscommon.files import atomic, read_json, write_json
 from ttscommon.hearing import Ear, listen
 from ttscommon.ledger import content_key
 from ttscommon.manifest import match_transcripts, read_manifest, read_transcripts, write_manifest
-from ttscommon.metrics import word_error_rate
+from ttscommon.metrics import word_errors
 from ttscommon.spoken import Heard, Utterance, understand, unmarked
 from ttscommon.transcripts import hand_written_texts
 from ttscommon.workspace import Speaker
@@ -268,7 +268,11 @@ def _stats(
     seconds = sum(entry["duration"] for entry in every)
     resting = sum(end - start for entry in every for start, end in entry["pauses"])
     by_hand = [entry for entry in every if _is_by_hand(entry)]
-    pairs = [[unmarked(entry[key]) for entry in by_hand] for key in ("text", "heard")]
+    errors = [
+        word_errors(unmarked(entry["text"]), unmarked(entry["heard"]), language=language)
+        for entry in by_hand
+    ]
+    n_words = sum(one.n_units for one in errors)
     return {
         "format": STATS_FORMAT,
         "version": VERSION,
@@ -286,7 +290,7 @@ def _stats(
         "num_fillers": sum(fillers.values()),
         "fillers": dict(sorted(fillers.items())),
         "by_hand": len(by_hand),
-        "word_error_rate_by_hand": word_error_rate(*pairs) if by_hand else None,
+        "word_error_rate_by_hand": sum(e.n_errors for e in errors) / n_words if n_words else None,
         "left_out": [list(pair) for pair in left_out],
     }
 

@@ -73,7 +73,7 @@ def test_the_recogniser_is_asked_for_every_hesitation_in_the_language_given(spea
     listener = Listener()
     hear(speaker, listener)
     assert set(listener.languages) == {"en"}
-    assert all({"uh,", "um."} <= set(prompt.lower().split()) for prompt in listener.prompts)
+    assert all({"uh,", "um,"} <= set(prompt.lower().split()) for prompt in listener.prompts)
 
 
 def test_without_a_language_it_is_recognised_once(speaker):
