@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ttscommon.audio import load
-from ttscommon.evaluation.prosody import measure_prosody
+from ttscommon.evaluation.prosody import measure_prosody, npvi
 
 RECORDING = Path(__file__).resolve().parents[3] / "examples/sample_speaker/audio/spk_003.flac"
 RATE = 16_000
@@ -57,3 +57,9 @@ def test_a_woman_speaks_at_about_190_hertz_and_moves_by_some_semitones():
 def test_another_rate_is_refused():
     with pytest.raises(ValueError, match="16000 Hz, not 24000"):
         measure_prosody(np.ones(100, np.float32), 24_000)
+
+
+def test_lengths_that_double_and_halve_have_an_npvi_of_67():
+    assert npvi([1, 2, 1]) == pytest.approx(100 / 1.5)  # |1 - 2| over their mean
+    assert npvi([3, 3]) == 0
+    assert npvi([3]) is None
