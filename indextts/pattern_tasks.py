@@ -112,7 +112,7 @@ class PatternStage(VoiceStage):
         """What is minimised, and its parts."""
         text = masked_cross_entropy(output.text_logits, output.text_targets, output.text_mask)
         codes, parts = self._of_codes(output, batch)
-        total = self.text_weight * text + self.mel_weight * codes
+        total = self.weighed_text(text, batch) + self.mel_weight * codes
         return Losses(total, {"text": text, **parts})
 
     def _of_codes(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from indextts.dataset import PairedPlan, VoiceTrainingBatch
 from indextts.gpt.model import UnifiedVoice, VoiceBatch
@@ -38,6 +38,9 @@ class VoiceStage(nn.Module):
 
     Args:
         trains_conditions: whether gradients go through the encoders of speaker and mood
+
+    Attributes:
+        codes_a_token: codes for each text token of the data set; None weighs a batch by itself
     """
 
     def __init__(self, gpt: UnifiedVoice, config: GptTrainConfig, *, trains_conditions: bool):
@@ -45,11 +48,24 @@ class VoiceStage(nn.Module):
         self.gpt, self.trains_conditions = gpt, trains_conditions
         self.text_weight, self.mel_weight = config.text_loss_weight, config.mel_loss_weight
         self.contiguous = config.contiguous_positions
+        self.codes_a_token: float | None = None
         gpt.gpt.recomputes = config.gradient_checkpointing
 
     def forward(self, batch: VoiceTrainingBatch, progress: float = 0.0) -> Losses:  # noqa: ARG002
         output = self.gpt(self.voiced(batch))
-        return voice_loss(output, text_weight=self.text_weight, mel_weight=self.mel_weight)
+        parts = voice_loss(output).parts
+        total = self.weighed_text(parts["text"], batch) + self.mel_weight * parts["mel"]
+        return Losses(total, parts)
+
+    def weighed_text(self, text: Tensor, batch: VoiceTrainingBatch) -> Tensor:
+        """The text's share of the total, which the loop will weigh by the codes of the batch.
+
+        A text token counts alike then in every batch, however many codes it comes with.
+        """
+        if self.codes_a_token is None:
+            return self.text_weight * text
+        n_tokens = batch.text_lengths.sum() + len(batch.ids)
+        return self.text_weight * self.codes_a_token / batch.n_targets * n_tokens * text
 
     def voiced(self, batch: VoiceTrainingBatch) -> VoiceBatch:
         """The batch with its prompts' speaker and mood, computed here if they aren't stored."""

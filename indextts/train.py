@@ -192,6 +192,7 @@ class Training:
         title: str,
         ema_decay: float = 0.0,
     ) -> TrainReport:
+        stage.codes_a_token = _codes_a_token(self.clips)
         origin = Origin(self.base, to_dict(self.config), _hashes(self.clips))
         config = self._fit_config(origin, title, ema_decay)
         _refuse_finished(places, best_audio)
@@ -330,6 +331,11 @@ def stage_memory(
 
 def _of_conditions() -> tuple[str, ...]:
     return (*PARTS["speaker"], *PARTS["emotion"])
+
+
+def _codes_a_token(clips: Sequence[TrainingClip]) -> float:
+    """With the stops, which are learned as well."""
+    return sum(clip.code_len + 1 for clip in clips) / sum(clip.text_len + 1 for clip in clips)
 
 
 def _hashes(clips: Sequence[TrainingClip]) -> dict[str, str]:

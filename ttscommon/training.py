@@ -393,5 +393,5 @@ def _memory_advice(when: str) -> Iterator[None]:
     except torch.cuda.OutOfMemoryError as error:
         raise UserError(
             f"out of GPU memory {when}",
-            fix="halve --batch-size and double --grad-accumulation: same result, less memory",
+            fix="halve --batch-size and double --grad-accumulation: nearly the same, less memory",
         ) from error

@@ -27,6 +27,7 @@ from indextts.train import Training, stage_memory, train_lora
 from indextts.train_config import PARTS, FullTrainConfig, LoraTrainConfig
 from tests.indextts.gpt_training import SIZES, moved, prepared, train
 from ttscommon import checkpoints, training
+from ttscommon.batching import BatchKey
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
 
@@ -367,3 +368,21 @@ def test_a_leaking_model_is_not_trained(job, monkeypatch):
     monkeypatch.setattr(UnifiedVoice, "forward", sees_all)
     with pytest.raises(UserError, match="causality: FAILED"):
         train(job, LoraTrainConfig.tiny())
+
+
+def test_a_text_token_counts_alike_with_many_codes_and_with_few(job):
+    """Weighed by their codes, as the loop does, two batches are what one of both is."""
+    config = LoraTrainConfig.tiny()
+    made = Training(job, config)
+    stage = VoiceStage(made.gpt, config, trains_conditions=False).eval()
+    stage.codes_a_token = 3.0
+    clips = sorted(range(len(SIZES)), key=lambda i: SIZES[i][1] / SIZES[i][0])
+    text = torch.tensor(2.0)
+
+    def share(items: list[int]) -> float:
+        batch = made.plan.load(BatchKey(0, 0, tuple(items)))
+        return float(stage.weighed_text(text, batch)) * batch.n_targets
+
+    assert share(clips[:2]) + share(clips[2:]) == pytest.approx(share(clips))
+    n_few, n_many = (SIZES[clips[i]][0] + 1 for i in (0, -1))
+    assert share(clips[:1]) / n_few == pytest.approx(share(clips[-1:]) / n_many)
