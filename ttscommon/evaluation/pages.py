@@ -191,7 +191,9 @@ def _guard_rails(name: str, evaluation: Evaluation) -> list[Finding]:
         text = f"{name} broke {_count(failed, 'guard rail')}: {_listed(failed)}."
         found.append(Finding("worse", text))
     if unclear := by_status["not shown"]:
-        text = f"Too few texts to tell whether {name} kept up with the base in {_listed(unclear)}."
+        text = (
+            f"Not shown that {name} kept up with the base in {_listed(unclear)}: take more texts."
+        )
         found.append(Finding("neither", text))
     if (passed := by_status["passed"]) and not failed:
         text = f"{name} kept {_count(passed, 'guard rail')}: {_listed(passed)}."

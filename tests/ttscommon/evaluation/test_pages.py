@@ -91,7 +91,7 @@ def test_where_nothing_differs_the_verdict_says_so(evaluation):
     )
     change, rails = findings(same)
     assert change.text == "tuned and base: no clear difference in fluent_wer."
-    assert "Too few texts to tell whether tuned kept up" in rails.text
+    assert "Not shown that tuned kept up" in rails.text
 
 
 def test_the_way_to_the_speaker_is_a_sentence_and_a_table(evaluation, tmp_path):
