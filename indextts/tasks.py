@@ -74,7 +74,8 @@ class VoiceStage(nn.Module):
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_conditions):
                 speaker = self.gpt.speaker_latent(batch.prompt, batch.prompt_mask)
                 emotion = self.gpt.emotion_vector(batch.prompt, batch.prompt_mask)
-        return dataclasses.replace(batch.voiced(speaker, emotion), contiguous=self.contiguous)
+        voiced = batch.voiced(speaker, emotion)
+        return dataclasses.replace(voiced, contiguous=self.contiguous, hides_padding=True)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class VoiceBatch:
         emotion: (B, D) from `UnifiedVoice.emotion_vector`
         contiguous: number the codes as the base was trained; else as it speaks, see
             `UnifiedVoice.start`
+        hides_padding: codes don't see the padding of a shorter text, as when they are written; the
+            base was trained seeing it, as further stop tokens
     """
 
     text: Tensor
@@ -40,6 +42,7 @@ class VoiceBatch:
     speaker: Tensor
     emotion: Tensor
     contiguous: bool = True
+    hides_padding: bool = False
 
 
 @dataclass
@@ -172,11 +175,7 @@ class UnifiedVoice(nn.Module):
         return torch.cat([speaker + emotion[:, None], speeds], dim=1)
 
     def forward(self, batch: VoiceBatch) -> VoiceOutput:
-        """Teacher-forced reading of whole utterances.
-
-        There is no attention mask, as the model was trained: codes look back at the padding of a
-        shorter text, which reads as further stop tokens.
-        """
+        """Teacher-forced reading of whole utterances."""
         config = self.config
         self._check_length(batch.text.shape[1])
         text_inputs, text_targets, text_mask = framed(
@@ -188,7 +187,13 @@ class UnifiedVoice(nn.Module):
         conditions = self.conditions(batch.speaker, batch.emotion)
         codes = self._embed_codes(mel_inputs, contiguous=batch.contiguous)
         parts = [conditions, self._embed_text(text_inputs), codes]
-        hidden = self.final_norm(self.gpt(torch.cat(parts, dim=1)))
+        mask = None
+        if batch.hides_padding and len(batch.text) > 1:
+            n_text = text_inputs.shape[1]
+            is_text = torch.arange(n_text, device=codes.device) < batch.text_lengths[:, None] + 2
+            around = conditions.shape[1], codes.shape[1]
+            mask = _looks_back(F.pad(is_text, around, value=True))
+        hidden = self.final_norm(self.gpt(torch.cat(parts, dim=1), mask))
         _, text_hidden, mel_hidden = hidden.split([part.shape[1] for part in parts], dim=1)
         return VoiceOutput(
             text_logits=self.text_head(text_hidden),
@@ -305,8 +310,10 @@ def _causal(mask: Tensor) -> Tensor | None:
 
     Padding looks at itself, as looking nowhere would make it nan.
     """
-    if mask.all():
-        return None
+    return None if mask.all() else _looks_back(mask)
+
+
+def _looks_back(mask: Tensor) -> Tensor:
     n = mask.shape[1]
     looks_back = torch.ones(n, n, dtype=torch.bool, device=mask.device).tril()
     itself = torch.eye(n, dtype=torch.bool, device=mask.device)

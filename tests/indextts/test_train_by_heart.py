@@ -54,22 +54,29 @@ def one_place_early(gpt: UnifiedVoice, batch: Any, output: VoiceOutput) -> Voice
 @pytest.mark.parametrize("contiguous", [False, True])
 @torch.no_grad()
 def test_what_is_trained_is_what_speaks(tmp_path, miniature, contiguous):
-    """Teacher-forced logits are those of writing the same codes one by one."""
+    """Teacher-forced logits in a batch are those of writing the same codes one by one, alone."""
     job = prepared(tmp_path, miniature, [(4, 9), (6, 12)])
     gpt = weights.load_gpt(job.folder.gpt, job.folder.config.gpt).eval()
     spoken = DecodingConfig(contiguous_positions=True) if contiguous else DecodingConfig()
     trained = LoraTrainConfig(contiguous_positions=True) if contiguous else LoraTrainConfig()
     stage = VoiceStage(gpt, trained, trains_conditions=False).eval()
-    plan = PairedPlan(read_clips(job.train), batch_size=1)
-    for key in plan.epoch(0):
-        voiced = stage.voiced(plan.load(key))
-        prefix = gpt.prefix(voiced.speaker, voiced.emotion, voiced.text.tolist())
+    plan = PairedPlan(read_clips(job.train), batch_size=2)
+    voiced = stage.voiced(plan.load(BatchKey(0, 0, (0, 1))))
+    forced, padded, renumbered = (
+        gpt(dataclasses.replace(voiced, **changes)).mel_logits
+        for changes in ({}, {"hides_padding": False}, {"contiguous": not voiced.contiguous})
+    )
+    for row in (0, 1):
+        text = voiced.text[row, : voiced.text_lengths[row]].tolist()
+        prefix = gpt.prefix(voiced.speaker[row : row + 1], voiced.emotion[row : row + 1], [text])
         logits, state = gpt.start(prefix, contiguous=spoken.contiguous_positions)
-        stepped = [logits] + [gpt.step(code, state) for code in voiced.codes.unbind(1)]
-        forced = gpt(voiced).mel_logits[:, :-1]
-        torch.testing.assert_close(forced, torch.stack(stepped, 1), atol=1e-4, rtol=0)
-        other = gpt(dataclasses.replace(voiced, contiguous=not voiced.contiguous)).mel_logits
-        assert float((other[:, :-1] - forced).abs().max()) > 1e-3
+        codes = voiced.codes[row, : voiced.code_lengths[row]]
+        stepped = torch.cat([logits] + [gpt.step(code[None], state) for code in codes])
+        n = len(stepped)
+        torch.testing.assert_close(forced[row, :n], stepped, atol=1e-4, rtol=0)
+        assert float((renumbered[row, :n] - stepped).abs().max()) > 1e-3
+    shorter = int(voiced.text_lengths.argmin())
+    assert float((padded[shorter] - forced[shorter]).abs().max()) > 1e-3
 
 
 @torch.no_grad()
