@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ttscommon.errors import UserError
 
 
@@ -54,6 +52,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def _remove_left_drafts(path: Path) -> None:
     """Drafts of `path` whose writer was killed; of a large model two would fill a disk."""
+    import psutil  # not at the top: the doctor comes this far without any package
+
     for draft in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         writer = draft.name.rsplit(".", 2)[1]
         if (
