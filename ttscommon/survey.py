@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,8 @@ def survey(speaker: Speaker) -> Survey:
     outputs = find_audio(speaker.outputs) if speaker.outputs.is_dir() else []
     prepared = {name: _minutes(system) for name, system in speaker.systems.items()}
     trained = tuple(_trained(speaker))
-    logs = [path for system in speaker.systems.values() for path in _files(system.logs)]
+    homes = [*speaker.systems.values(), *_indextts2(speaker).values()]
+    logs = [path for system in homes for path in _files(system.logs)]
     manifests = [system.manifest for system in speaker.systems.values()]
     evaluated, broken = _evaluated(speaker)
     times = [_time(path) for path in (*outputs, *logs, *manifests) if path.is_file()]
@@ -137,18 +138,28 @@ def _trained(speaker: Speaker) -> Iterator[Trained]:
     stored = speaker.speaker_embeddings
     if stored.is_file():
         yield Trained("indextts2", "stored voice", stored, _time(stored))
+    for what, system in (("LoRA", speaker.lora), ("pattern", speaker.pattern_training)):
+        for which, folder in (
+            ("", system.best_checkpoint),
+            ("best by ear ", system.best_audio),
+            ("last ", system.final_checkpoint),
+        ):
+            if files := _files(folder):
+                metadata = folder / "training_metadata.json"
+                yield _described(which + what, folder, metadata, max(map(_time, files)))
+    tuned = speaker.finetune
     for what, path in (
-        ("LoRA", speaker.lora.best_checkpoint),
-        ("last LoRA", speaker.lora.final_checkpoint),
-    ):
-        if files := _files(path):
-            yield _adapter(what, path, max(map(_time, files)))
-    for what, path in (
-        ("fine-tuned", speaker.finetune.best_model),
-        ("last fine-tuned", speaker.finetune.latest),
+        ("fine-tuned", tuned.best_model),
+        ("best by ear fine-tuned", tuned.best_audio.with_suffix(".pth")),
+        ("last fine-tuned", tuned.latest),
     ):
         if path.is_file():
-            yield Trained("indextts2", what, path, _time(path))
+            yield _described(what, path, path.with_suffix(".json"), _time(path))
+    for what, system in _indextts2(speaker).items():
+        for path in sorted(system.run("").glob("*/state/state.json")):
+            run = _unfinished("indextts2", path)
+            if run is not None:
+                yield replace(run, what=f"unfinished {what}")
     for name, system in speaker.systems.items():
         for folder, what in ((system.best_checkpoint, "voice"), (system.final_checkpoint, "last")):
             files = _files(folder)
@@ -195,16 +206,24 @@ def _checkpoint(system: str, what: str, folder: Path, when: float) -> Trained:
         return Trained(system, what, folder, when, trouble=str(error))
 
 
-def _adapter(what: str, folder: Path, when: float) -> Trained:
-    path = folder / "training_metadata.json"
-    if not path.is_file():
-        return Trained("indextts2", what, folder, when)
+def _indextts2(speaker: Speaker) -> dict[str, SystemFolder]:
+    return {
+        "LoRA": speaker.lora,
+        "fine-tuning": speaker.finetune,
+        "pattern": speaker.pattern_training,
+    }
+
+
+def _described(what: str, place: Path, metadata: Path, when: float) -> Trained:
+    """One of IndexTTS2's, with what stands beside it."""
+    if not metadata.is_file():
+        return Trained("indextts2", what, place, when)
     try:
-        data = read_json(path)
+        data = read_json(metadata)
         step = data.get("step")
-        return Trained("indextts2", what, folder, when, step, _numbers(data.get("metrics")))
+        return Trained("indextts2", what, place, when, step, _numbers(data.get("metrics")))
     except (UserError, AttributeError) as error:
-        return Trained("indextts2", what, folder, when, trouble=str(error))
+        return Trained("indextts2", what, place, when, trouble=str(error))
 
 
 def _unfinished(system: str, path: Path) -> Trained | None:

@@ -49,6 +49,33 @@ def ozzy(tmp_path) -> Speaker:
     return speaker
 
 
+def test_all_that_indextts2_learned_is_found(ozzy):
+    def told(step: int) -> dict[str, object]:
+        return {"step": step, "metrics": {"loss": step / 100}}
+
+    for number, folder in enumerate(
+        (
+            ozzy.lora.best_checkpoint,
+            ozzy.lora.best_audio,
+            ozzy.pattern_training.best_checkpoint,
+        )
+    ):
+        write_json(folder / "training_metadata.json", told(number + 1))
+    ozzy.finetune.folder.mkdir()
+    ozzy.finetune.best_model.write_bytes(b"weights")
+    write_json(ozzy.finetune.best_model.with_suffix(".json"), told(7))
+    state = {"format": "ttscommon.state", "step": 9, "finished": False, "metrics": {}}
+    write_json(ozzy.lora.run("gpt") / "state/state.json", state)
+    found = {one.what: one.step for one in survey(ozzy).trained if one.system == "indextts2"}
+    assert found == {
+        "LoRA": 1,
+        "best by ear LoRA": 2,
+        "pattern": 3,
+        "fine-tuned": 7,
+        "unfinished LoRA": 9,
+    }
+
+
 def test_everything_of_a_speaker_is_found(ozzy):
     found = survey(ozzy)
     assert (found.n_recordings, found.minutes, found.unreadable) == (3, 1.5, 0)

@@ -62,7 +62,8 @@ class Instruments:
     @property
     def key(self) -> str:
         """Changes with anything that changes a result."""
-        parts = [VERSION, self.language, self.transcriber_name, *sorted(self.encoders)]
+        encoders = sorted((metric, encoder.name) for metric, encoder in self.encoders.items())
+        parts = [VERSION, self.language, self.transcriber_name, encoders]
         return hashlib.sha256(repr([*parts, self.has_quality]).encode()).hexdigest()[:12]
 
 
@@ -162,8 +163,9 @@ def measure_all(
     Args:
         cache: the file of results, read first and appended to; None keeps nothing
     """
-    keys = {path: f"{_content(path)}-{instruments.key}" for path in dict.fromkeys(paths)}
-    known = _known(cache) if cache else {}
+    mark = instruments.key
+    keys = {path: f"{_content(path)}-{mark}" for path in dict.fromkeys(paths)}
+    known = _known(cache, mark) if cache else {}
     found = {path: known[key] for path, key in keys.items() if key in known}
     first = {keys[path]: path for path in reversed(keys) if path not in found}
     todo = [path for path in keys if first.get(keys[path]) == path]
@@ -232,9 +234,11 @@ def _content(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:24]
 
 
-def _known(cache: Path) -> dict[str, Measured]:
+def _known(cache: Path, mark: str) -> dict[str, Measured]:
+    """What these instruments found; other ones, or older programs, may have kept other things."""
     records = [record for record in read_records(cache) if isinstance(record, dict)]
-    return {r["key"]: Measured(**r["measured"]) for r in records if {"key", "measured"} <= set(r)}
+    ours = [r for r in records if str(r.get("key")).endswith(f"-{mark}") and "measured" in r]
+    return {record["key"]: Measured(**record["measured"]) for record in ours}
 
 
 def _append(cache: Path, key: str, measured: Measured) -> None:

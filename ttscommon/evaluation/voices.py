@@ -9,6 +9,7 @@ voice detector that needs a compiler. Cosines of one encoder can't be compared w
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import pickle
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ttscommon.errors import UserError
+from ttscommon.ledger import weights_key
 from ttscommon.segment import Span, speech_spans
 
 VOICE_RATE = 16_000
@@ -39,7 +41,10 @@ Embedding = NDArray[np.float32]
 
 
 class SpeakerEncoder(Protocol):
-    """Anything that turns speech into a point on the unit sphere, near others of the same voice."""
+    """Anything that turns speech into a point on the unit sphere, near others of the same voice.
+
+    Its name stands for its weights, too: points of two encoders can't be compared.
+    """
 
     @property
     def name(self) -> str: ...
@@ -133,9 +138,11 @@ class XVector:
     folder: Path
     device: str = "cpu"
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
-        return "wavlm"
+        weights = sorted(p for p in self.folder.iterdir() if p.suffix in (".safetensors", ".bin"))
+        marks = [weights_key(path) for path in weights]
+        return f"wavlm-{hashlib.sha256(repr(marks).encode()).hexdigest()[:12]}"
 
     def embed(self, speech: NDArray[np.float32]) -> Embedding:
         """(D,) of length 1 from (S,) at 16 kHz."""

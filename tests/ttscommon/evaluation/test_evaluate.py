@@ -23,6 +23,7 @@ from ttscommon.evaluation.evaluate import (
 )
 from ttscommon.evaluation.measuring import Instruments, measure_all
 from ttscommon.evaluation.scores import Score
+from ttscommon.records import append_record, read_records
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "sample_speaker"
 RATE = 16_000
@@ -200,6 +201,25 @@ def test_other_settings_are_other_results(tmp_path, instruments):
     )
     measure_all(paths, german, cache=cache)
     assert len(german.transcriber.heard) == 1
+
+
+def test_another_encoder_of_the_same_metric_measures_anew(tmp_path, instruments):
+    class Other(type(instruments.encoders["similarity"])):
+        name = "another loudness"
+
+    paths, cache = [one.path for one in condition(tmp_path / "base")[:1]], tmp_path / "kept.jsonl"
+    measure_all(paths, instruments, cache=cache)
+    other = replace(instruments, encoders={"similarity": Other()})
+    assert other.key != instruments.key
+    measure_all(paths, other, cache=cache)
+    assert len(read_records(cache)) == 2
+
+
+def test_what_an_older_program_kept_is_passed_over(tmp_path, instruments):
+    paths, cache = [one.path for one in condition(tmp_path / "base")[:1]], tmp_path / "kept.jsonl"
+    append_record(cache, {"key": "0123-old", "measured": {"a field of then": 1}})
+    found = measure_all(paths, instruments, cache=cache)
+    assert found[paths[0]].seconds > 0
 
 
 def test_five_texts_show_nothing(tmp_path, instruments):

@@ -152,7 +152,8 @@ def tiny_wavlm(tmp_path_factory) -> Path:
 def test_a_second_encoder_is_read_from_a_folder(tiny_wavlm):
     encoder = load_xvector(tiny_wavlm)
     found = encoder.embed(recording(3))
-    assert (encoder.name, found.shape) == ("wavlm", (8,))
+    assert encoder.name.startswith("wavlm-")
+    assert found.shape == (8,)
     assert np.linalg.norm(found) == pytest.approx(1)
     np.testing.assert_array_equal(found, encoder.embed(recording(3)))
 
