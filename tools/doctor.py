@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # run from a clone, uninstalled
 from ttscommon import doctor
 from ttscommon.catalogue import FAMILIES
-from ttscommon.cli import Parser, run
+from ttscommon.cli import Parser, add_json, add_overwrite, run
 from ttscommon.doctor import Finding
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
@@ -97,13 +97,16 @@ def build_parser() -> Parser:
     data.add_argument(
         "--smoke", action="store_true", help="also train and speak a little with tiny networks"
     )
-    output.add_argument("--json", type=Path, help="also write what was found to this file")
+    add_json(output, "found")
+    add_overwrite(output)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse(argv)
+    if args.json and args.json.exists() and not args.overwrite:
+        raise UserError("exists already", where=args.json, fix="--overwrite, or another name")
     for name in args.systems:
         if name not in SYSTEMS:
             near = difflib.get_close_matches(name, SYSTEMS, n=1)

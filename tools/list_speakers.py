@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from ttscommon.cli import Parser, add_json, add_training_root, run
+from ttscommon.cli import Parser, add_json, add_overwrite, add_training_root, run
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
+from ttscommon.outputs import require_new
 from ttscommon.survey import Survey, moment, survey
 from ttscommon.workspace import Speaker, find_speakers
 
@@ -31,11 +32,13 @@ def build_parser() -> Parser:
     )
     add_training_root(data)
     add_json(output, "found")
+    add_overwrite(output)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse(argv)
+    require_new([args.json] if args.json else [], overwrite=args.overwrite)
     root: Path = args.training_root
     everybody = find_speakers(root)
     speakers = [Speaker(name, root) for name in args.speaker or []] or everybody

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from ttscommon.cli import Parser, add_json, run
+from ttscommon.cli import Parser, add_json, add_overwrite, run
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
 from ttscommon.listening.answers import Result, read_answers, score_answers
+from ttscommon.outputs import require_new
 
 TITLES = {"ab": "Blind A/B", "abx": "ABX", "like": "More like X"}
 SIGNIFICANT = 0.05
@@ -25,11 +26,13 @@ def build_parser() -> Parser:
     data, output = map(parser.add_argument_group, ("data", "output"))
     data.add_argument("answers", nargs="+", type=Path, metavar="FILE", help="or a folder of them")
     add_json(output, "counted")
+    add_overwrite(output)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse(argv)
+    require_new([args.json] if args.json else [], overwrite=args.overwrite)
     answers = [answer for path in _files(args.answers) for answer in read_answers(path)]
     if not answers:
         raise UserError("no comparison was answered", where=args.answers[0])

@@ -58,7 +58,8 @@ def require_new(paths: Sequence[Path], *, overwrite: bool) -> None:
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
-        raise UserError(f"exists already{more}", where=existing[0], fix="--overwrite, or --output")
+        fix = "--overwrite, or another name"
+        raise UserError(f"exists already{more}", where=existing[0], fix=fix)
 
 
 def require_writable(path: Path) -> None:

@@ -118,3 +118,11 @@ def test_other_files_and_empty_ones_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no answers"):
         main([str(tmp_path / "empty")])
+
+
+def test_answers_are_never_replaced_by_their_own_scores(tmp_path):
+    answers = tmp_path / "anna.json"
+    answers.write_text("answers", encoding="utf-8")
+    with pytest.raises(UserError, match="exists already"):
+        main([str(answers), "--json", str(answers)])
+    assert answers.read_text(encoding="utf-8") == "answers"
