@@ -11,12 +11,14 @@ from ttscommon.audio import find_audio
 from ttscommon.errors import UserError
 from ttscommon.evaluation.conditions import Utterance, find_utterances, pair
 from ttscommon.evaluation.evaluate import read_evaluation
+from ttscommon.evaluation.likeness import FEWEST_RECORDINGS
+from ttscommon.records import read_records
 from ttscommon.transcripts import clip_texts
 from ttscommon.workspace import Speaker
 
 log = logging.getLogger(__name__)
 
-REAL = "real"
+REAL, HELD_OUT_MANIFEST = "real", "val_manifest.jsonl"
 # tools/compare_models.py: <when>_1_base_<text>.wav, <when>_2_lora_..., <when>_3_finetuned_...
 _NUMBERED = re.compile(r"^(?P<when>.+?)_[1-9]_(?P<name>[^\W\d_][^\W_]*)_(?P<said>.+)$")
 _SEED = re.compile(r"_seed(\d+)$")
@@ -56,7 +58,11 @@ def find_conditions(
 
 
 def find_recordings(speaker: Speaker, texts: Path | None = None) -> list[Utterance]:
-    """The speaker's clips, or recordings where none were cut, with their texts."""
+    """The speaker's clips, or recordings where none were cut, with their texts.
+
+    Of a speaker that was prepared for training, those that were held out, if they are enough to
+    know a manner by; what was trained on is told by heart more easily than spoken.
+    """
     folder = speaker.clips_folder
     if texts is not None or not folder.is_dir():
         return find_utterances(folder, texts)
@@ -64,10 +70,29 @@ def find_recordings(speaker: Speaker, texts: Path | None = None) -> list[Utteran
     paths = find_audio(folder)
     if not paths:
         raise UserError("no recordings in the folder", where=folder)
+    held_out = _held_out(speaker)
+    kept = [path for path in paths if path.resolve() in held_out]
+    if len(kept) >= FEWEST_RECORDINGS:
+        log.info("real: the %d of %d recordings that were held out", len(kept), len(paths))
+        paths = kept
+    elif held_out:
+        log.warning(
+            "real: all %d recordings, most of which were trained on, as only %d were held out",
+            *(len(paths), len(kept)),
+        )
     return [
         Utterance(path, known.get(path.relative_to(folder).as_posix()), None, path.stem)
         for path in paths
     ]
+
+
+def _held_out(speaker: Speaker) -> set[Path]:
+    """The recordings that no training has seen, as preparation chose them."""
+    manifest = speaker.processed / HELD_OUT_MANIFEST
+    if not manifest.is_file():
+        return set()
+    lines = [line for line in read_records(manifest) if "audio_path" in line]
+    return {(manifest.parent / line["audio_path"]).resolve() for line in lines}
 
 
 def find_comparison(folder: Path, texts: Path | None = None) -> dict[str, list[Utterance]]:

@@ -17,6 +17,7 @@ from ttscommon.evaluation.speaker_conditions import (
     find_recordings,
 )
 from ttscommon.manifest import Clip, write_manifest
+from ttscommon.records import append_record
 from ttscommon.workspace import Speaker
 
 
@@ -100,3 +101,20 @@ def test_a_speaker_without_recordings_is_told(tmp_path):
     Speaker("nobody", tmp_path).audio.mkdir(parents=True)
     with pytest.raises(UserError, match="no recordings in the folder"):
         find_conditions(Speaker("nobody", tmp_path))
+
+
+@pytest.mark.parametrize(("n_held_out", "n_real"), [(8, 8), (7, 12), (0, 12)])
+def test_recordings_that_were_held_out_are_the_real_ones_if_they_are_enough(
+    tmp_path, n_held_out, n_real, caplog
+):
+    speaker = Speaker("ozzy", tmp_path)
+    names = [f"{number:02}.wav" for number in range(12)]
+    sounds(speaker.audio, *names)
+    if n_held_out:
+        manifest = speaker.processed / "val_manifest.jsonl"
+        for name in names[:n_held_out]:
+            manifest.parent.mkdir(parents=True, exist_ok=True)
+            append_record(manifest, {"id": name, "audio_path": f"../audio/{name}"})
+    found = find_recordings(speaker)
+    assert [one.path.name for one in found] == names[:n_real]
+    assert ("most of which were trained on" in caplog.text) == (n_held_out == 7)
