@@ -38,6 +38,14 @@ def stripped(text: str, language: str) -> str:
     Without hesitation sounds, dots, false starts ("go- going", "th-the") and words said twice. If
     nothing would be left, the text is as `readable` has it.
     """
+    found = _stripped_once(text, language)
+    # What is left out may bring together what then is said twice.
+    while (again := _stripped_once(found, language)) != found:
+        found = again
+    return found
+
+
+def _stripped_once(text: str, language: str) -> str:
     kept: list[str] = []
     for token in readable(text).split():
         bare = plain_words(token).replace(" ", "")

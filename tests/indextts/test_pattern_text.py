@@ -40,6 +40,7 @@ def test_marks_become_what_one_would_write(text, expected):
         ("Life finds a way... you know?", "Life finds a way you know?"),
         ("We were... Then it rained", "We were. Then it rained"),
         ("we re-enter", "we re-enter"),
+        ("wait.. [pause:0.5] [pause:0.5] wait.. [pause:0.5]", "wait [pause:0.5]"),
         ("um...", "um..."),  # nothing else is said
     ],
 )
