@@ -19,15 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from indextts.prepare_config import PrepareConfig
-from ttscommon.cli import (
-    Parser,
-    add_config_flags,
-    add_device,
-    add_json,
-    add_training_root,
-    given,
-    run,
-)
+from indextts.prepare_flags import add_preparation, require_input
+from ttscommon.cli import Parser, given, run
 from ttscommon.config import from_dict
 from ttscommon.files import write_json
 from ttscommon.workspace import Speaker, speaker_flags
@@ -35,33 +28,10 @@ from ttscommon.workspace import Speaker, speaker_flags
 if TYPE_CHECKING:
     from indextts.preprocess import PrepareReport
 
-CLIPS = ("min_duration", "max_duration", "train_split", "split_by", "seed")
-
 
 def build_parser() -> Parser:
     parser = Parser(__doc__)
-    data = parser.add_argument_group("data")
-    data.add_argument("--speaker", "-s", help="folder name under training/")
-    add_training_root(data)
-    data.add_argument("--audio-dir", type=Path, help="folder of clips (default: the speaker's)")
-    data.add_argument(
-        "--transcripts", type=Path, help="table of texts, or its folder (default: the speaker's)"
-    )
-    add_config_flags(data, PrepareConfig, CLIPS)
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model-dir", type=Path, help="checkpoint folder (default: checkpoints/ or below it)"
-    )
-    model.add_argument("--config", type=Path, help="another config.yaml than that folder's")
-    model.add_argument(
-        "--base-checkpoint", type=Path, help="language model to train (default: that folder's)"
-    )
-    output = parser.add_argument_group("output")
-    output.add_argument("--output-dir", type=Path, help="folder to fill (default: the speaker's)")
-    add_json(output, "done")
-    machine = parser.add_argument_group("machine")
-    add_device(machine)
-    add_config_flags(machine, PrepareConfig, ("workers",))
+    add_preparation(parser)
     return parser
 
 
@@ -69,10 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     args = parser.parse(argv)
     speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
-    if speaker is None and None in (args.audio_dir, args.transcripts, args.output_dir):
-        parser.error("give --speaker NAME, or --audio-dir, --transcripts and --output-dir")
-    if (args.audio_dir is None) != (args.transcripts is None):
-        parser.error("--audio-dir and --transcripts go together")
+    require_input(parser, args)
     config = from_dict(PrepareConfig, given(args, PrepareConfig))
     output = args.output_dir or (speaker.processed if speaker else Path())
     import torch

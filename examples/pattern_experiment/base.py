@@ -1,7 +1,6 @@
 """Train the language model that reads the made-up language, with nobody's habits in particular.
 
-It takes about 15 minutes of one CPU core, so a copy is stored with the tests. Stopped, it goes on
-where it was.
+Stopped, it goes on where it was. `experiment.py` reads what it writes.
 
 Example: python examples/pattern_experiment/base.py --output training/pattern_experiment/base
 """

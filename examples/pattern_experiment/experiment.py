@@ -5,7 +5,10 @@ recordings go through. Then base, patterns and real people say the same held-out
 a timbre that isn't theirs. What is said is counted exactly, so nothing stands between the claim and
 its test; the same is done with the public trainer's loss and its joint training.
 
-Example: python examples/pattern_experiment/experiment.py --base tests/golden/pattern_base
+No result is published yet. First run base.py; a base that misses more than a tenth of the words
+makes every answer here worthless, so look at the WER of B0 first.
+
+Example: python examples/pattern_experiment/experiment.py --base best_model.pth
 """
 
 from __future__ import annotations
