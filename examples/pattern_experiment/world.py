@@ -35,7 +35,8 @@ from ttscommon.seeds import seed_for
 from ttscommon.workspace import SystemFolder
 
 N_SPEAKERS, CLIPS_A_SPEAKER = 100, 120
-N_TARGET_CLIPS, N_HELD_OUT = 60, 12
+N_TARGET_CLIPS = 60
+HELD_OUT_OF_BASE, HELD_OUT_OF_TARGET = 300, 12
 PROMPT_NOISE = 0.3  # of a timbre's own numbers, new in each clip
 LAYERS, WIDTH, HEADS = 3, 96, 4
 
@@ -87,21 +88,22 @@ class World:
                 timbre = int(chance.integers(language.N_TIMBRES))
                 said.append((timbre, language.say(words, timbre, habit, chance)))
         chance.shuffle(said)  # or the last speakers alone were held out
-        return self._write(folder, said, base, chance)
+        return self._write(folder, said, HELD_OUT_OF_BASE, base, chance)
 
     def write_target_clips(
         self, folder: Path, name: str, habit: Habit, timbre: int, base: str
     ) -> tuple[Path, Path]:
         """One person, as a pattern learns them."""
         chance = np.random.default_rng(seed_for(self.seed, "target clips", name))
-        texts = language.draw_texts(N_TARGET_CLIPS + N_HELD_OUT, chance)
+        texts = language.draw_texts(N_TARGET_CLIPS + HELD_OUT_OF_TARGET, chance)
         said = [(timbre, language.say(words, timbre, habit, chance)) for words in texts]
-        return self._write(folder, said, base, chance)
+        return self._write(folder, said, HELD_OUT_OF_TARGET, base, chance)
 
     def _write(
         self,
         folder: Path,
         said: Sequence[tuple[int, Utterance]],
+        held_out: int,
         base: str,
         chance: np.random.Generator,
     ) -> tuple[Path, Path]:
@@ -112,9 +114,9 @@ class World:
         ]
         write_json(folder / INFO_FILE, {"format": INFO_FORMAT, "version": 1, "base": base})
         codes = [(np.array(u.codes), _features(u).kinds) for _, u in said]
-        learned = learn_silence_codes(codes[N_HELD_OUT:])
+        learned = learn_silence_codes(codes[held_out:])
         write_json(folder / PATTERN_INFO, {**learned.to_dict(), "rates": {}})
-        parts = {VALIDATION_MANIFEST: lines[:N_HELD_OUT], TRAIN_MANIFEST: lines[N_HELD_OUT:]}
+        parts = {VALIDATION_MANIFEST: lines[:held_out], TRAIN_MANIFEST: lines[held_out:]}
         for name, part in parts.items():
             text = "".join(json.dumps(line) + "\n" for line in part)
             (folder / name).write_text(text, encoding="utf-8")
