@@ -21,8 +21,8 @@ from indextts.frontend.tokenizer import TextTokenizer
 from indextts.gpt.model import UnifiedVoice
 from indextts.inference import Models, Synthesizer
 from indextts.references import ReferenceReader
-from indextts.speaker_embeddings import Voice
 from indextts.speech import Request
+from indextts.stored_voice import Voice
 from ttscommon.audio import load
 from ttscommon.errors import UserError
 from ttscommon.evaluation.verdicts import judge

@@ -24,14 +24,9 @@ from indextts.inference import Models, Synthesizer, said
 from indextts.loading import Amp, FlowDtype, load_language_model, with_adapter, within_memory
 from indextts.lora import Adapter
 from indextts.references import ReferenceReader
-from indextts.speaker_embeddings import (
-    SpeakerEmbeddings,
-    SpeakerEmbeddingStore,
-    Voice,
-    read_voice,
-    require_fit,
-)
+from indextts.speaker_embeddings import SpeakerEmbeddingStore
 from indextts.speech import Piece, Progress, Request, Samples, Speech
+from indextts.stored_voice import SpeakerEmbeddings, Voice, read_voice, require_fit
 from indextts.vocoder.waveform import silence
 from indextts.wishes import checked, no_mood_model
 from ttscommon import audio

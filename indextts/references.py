@@ -20,7 +20,7 @@ from indextts.s2mel.campplus import Campplus
 from indextts.s2mel.codec import SemanticCodec
 from indextts.s2mel.model import S2Mel
 from indextts.s2mel.reference import speaker_features, to_16k
-from indextts.speaker_embeddings import Voice
+from indextts.stored_voice import Voice
 from indextts.tensors import digest, read_tensors
 from ttscommon import audio
 from ttscommon.errors import UserError

@@ -17,7 +17,7 @@ from indextts.infer_v2 import IndexTTS2
 from indextts.loading import LanguageModel, load_language_model
 from indextts.lora import adapter_effect, detach
 from indextts.outputs import write_speech
-from indextts.speaker_embeddings import SpeakerEmbeddings
+from indextts.stored_voice import SpeakerEmbeddings
 from indextts.tuned import Tuned
 from indextts.weights import fingerprint
 from ttscommon.errors import UserError

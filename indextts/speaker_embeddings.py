@@ -6,19 +6,23 @@ import dataclasses
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from indextts.gpt.model import UnifiedVoice
-from indextts.s2mel.model import S2Mel
-from indextts.s2mel.speaker import SpeakerFeatures
-from indextts.tensors import digest, read_tensors
-from ttscommon.audio import AUDIO_SUFFIXES, duration
+from indextts.stored_voice import (
+    FORMAT,
+    METADATA,
+    SpeakerEmbeddings,
+    Voice,
+    from_tensors,
+    read_voice,
+)
+from indextts.tensors import read_tensors
+from ttscommon.audio import duration
 from ttscommon.errors import UserError
 from ttscommon.files import atomic, atomic_folder, read_json, recover_folder, write_json
 from ttscommon.workspace import Speaker
@@ -30,48 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Seconds = float
-MADE_BY = "python tools/extract_embeddings.py --speaker NAME"
-FORMAT, VERSION = "indextts.speaker_embeddings", 1
-METADATA = "_metadata"  # of a file; loaders of others pass over names that begin with "_"
 METADATA_FILE = "metadata.json"
 GOOD_PROMPT: Seconds = 3.0  # shorter clips prompt only where there are no others
-
-
-@dataclass(frozen=True)
-class Voice:
-    """Everything the model is told about who speaks and in which mood by default.
-
-    Attributes:
-        features: what the acoustic model and the language model know the speaker by
-        emo_cond_emb: (1, L, C) normalised w2v-bert features that the mood is read from. The
-            original loads the recording a second time for them, at another rate, so they differ a
-            little from `features.spk_cond_emb`.
-        origin: plain values: the recording and the networks it was read by, where known
-    """
-
-    features: SpeakerFeatures
-    emo_cond_emb: Tensor
-    origin: Mapping[str, Any] = field(default_factory=dict)
-
-    def to(self, device: torch.device) -> Voice:
-        """The same on another device, in float32."""
-        moved = {k: v.to(device, torch.float32) for k, v in self.tensors().items()}
-        return dataclasses.replace(from_tensors(moved), origin=self.origin)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """As they are named in files."""
-        named = {f.name: getattr(self.features, f.name) for f in dataclasses.fields(self.features)}
-        return {**named, "emo_cond_emb": self.emo_cond_emb}
-
-    def stored(self) -> dict[str, Any]:
-        """What a file holds: the tensors, and the origin under "_metadata"."""
-        about = {"format": FORMAT, "version": VERSION, **self.origin}
-        held = {k: v.detach().cpu().contiguous() for k, v in self.tensors().items()}
-        return {**held, METADATA: about}
-
-
-# What stands for a voice: one in memory, tensors by name, or a file of them.
-SpeakerEmbeddings: TypeAlias = Voice | SpeakerFeatures | Mapping[str, Any] | Path | str
 
 
 class SpeakerEmbeddingStore:
@@ -126,31 +90,39 @@ class SpeakerEmbeddingStore:
         """As `extract_averaged_embeddings`.
 
         Every tensor but the style is that of one recording: frames of different utterances put
-        together or averaged would be those of no speech at all.
+        together or averaged would be those of no speech at all. Recordings that can't be read, are
+        silent or too short are left out, with a warning; "left_out" of the origin names them.
 
         Raises:
-            UserError: if a recording is of no use, or none is as long as `prompt_seconds`
+            UserError: if no recording is of any use, or none is as long as `prompt_seconds`
         """
         reader = self._reader(tts)
         paths = [Path(path) for path in audio_paths]
         if not paths:
             raise UserError("no recordings to read a voice from")
-        candidates = _candidates(paths, prompt_seconds)
-        styles = torch.stack([reader.style(path) for path in paths])
+        if prompt_seconds is not None and not 0.5 <= prompt_seconds <= 15:
+            raise UserError(f"--prompt-seconds {prompt_seconds:g} isn't from 0.5 to 15")
+        encoders = reader.fingerprints()  # loads them: their faults are no recording's
+        heard, left_out = _hear(paths, reader)
+        candidates = _candidates(heard, prompt_seconds)
+        styles = torch.stack([one.style for one in heard])
         likeness = _likeness(styles)
         chosen = max(candidates, key=lambda number: float(likeness[number]))
-        source = paths[chosen]
+        source = heard[chosen].path
         if verbose:
-            for path, one in zip(paths, likeness.tolist(), strict=True):
-                log.info("%.3f %s%s", one, path.name, " (chosen)" if path == source else "")
+            for one, like in zip(heard, likeness.tolist(), strict=True):
+                log.info(
+                    "%.3f %s%s", like, one.path.name, " (chosen)" if one.path == source else ""
+                )
         read = reader.voice(source, longest=min(longest, prompt_seconds or longest))
-        style = averaged_style(styles)[None] if len(paths) > 1 else read.features.style
+        style = averaged_style(styles)[None] if len(heard) > 1 else read.features.style
         origin = {
             "source": source.name,
             "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
-            "n_recordings": len(paths),
+            "n_recordings": len(heard),
+            "left_out": left_out,
             "likeness": round(float(likeness[chosen]), 4),
-            "encoders": reader.fingerprints(),
+            "encoders": encoders,
         }
         reader.release()
         return Voice(dataclasses.replace(read.features, style=style), read.emo_cond_emb, origin)
@@ -238,125 +210,49 @@ def _likeness(styles: Tensor) -> Tensor:
     return ((units @ units.T).sum(dim=1) - 1) / (len(styles) - 1)
 
 
-def _candidates(paths: Sequence[Path], prompt_seconds: Seconds | None) -> list[int]:
+@dataclasses.dataclass(frozen=True)
+class _Heard:
+    """A recording that can be used; style: (E,)"""
+
+    path: Path
+    seconds: Seconds
+    style: Tensor
+
+
+def _hear(paths: Sequence[Path], reader: ReferenceReader) -> tuple[list[_Heard], dict[str, str]]:
+    """The recordings that can be used, and why the others can't.
+
+    Raises:
+        UserError: if none can
+    """
+    heard: list[_Heard] = []
+    troubles: dict[str, UserError] = {}
+    for path in paths:
+        try:
+            heard.append(_Heard(path, duration(path), reader.style(path)))
+        except UserError as error:
+            troubles[path.name] = error
+    first = next(iter(troubles.values()), None)
+    if first is not None and not heard:
+        if len(paths) == 1:
+            raise first
+        what = f"none of the {len(paths)} recordings can be used; the first: {first.what}"
+        raise UserError(what, where=paths[0], fix=first.fix) from first
+    for name, error in troubles.items():
+        log.warning("left out %s: %s", name, error.what)
+    return heard, {name: error.what for name, error in troubles.items()}
+
+
+def _candidates(heard: Sequence[_Heard], prompt_seconds: Seconds | None) -> list[int]:
     """Numbers of the recordings that are long enough to prompt with."""
-    if prompt_seconds is not None and not 0.5 <= prompt_seconds <= 15:
-        raise UserError(f"--prompt-seconds {prompt_seconds:g} isn't from 0.5 to 15")
-    seconds = [duration(path) for path in paths]
-    longest = max(seconds)
-    if prompt_seconds is not None and longest < prompt_seconds:
+    longest = max(heard, key=lambda one: one.seconds)
+    if prompt_seconds is not None and longest.seconds < prompt_seconds:
         raise UserError(
-            f"a prompt of {prompt_seconds:g} s, but the longest recording has {longest:.1f} s",
-            where=paths[seconds.index(longest)],
-            fix=f"--prompt-seconds {int(10 * longest) / 10:g}, or give longer recordings: parts of "
-            "several are never put together",
+            f"a prompt of {prompt_seconds:g} s, but the longest recording has "
+            f"{longest.seconds:.1f} s",
+            where=longest.path,
+            fix=f"--prompt-seconds {int(10 * longest.seconds) / 10:g}, or give longer recordings: "
+            "parts of several are never put together",
         )
-    wanted = min(longest, GOOD_PROMPT) if prompt_seconds is None else prompt_seconds
-    return [number for number, one in enumerate(seconds) if one >= wanted]
-
-
-def read_voice(source: SpeakerEmbeddings) -> Voice:
-    """A voice in any form.
-
-    Raises:
-        UserError: if there is no such file, a tensor is missing or has the wrong number of
-            dimensions
-    """
-    if isinstance(source, Voice):
-        return source
-    if isinstance(source, SpeakerFeatures):
-        return Voice(source, source.spk_cond_emb)
-    if isinstance(source, Mapping):
-        return from_tensors(source)
-    if isinstance(source, str | Path):
-        path = Path(source)
-        if not path.is_file():
-            raise UserError("no stored speaker here", where=path, fix=MADE_BY)
-        return from_tensors(_stored(path), where=path)
-    raise UserError(
-        f"a {type(source).__name__} is no stored speaker", fix="give a file, or what it holds"
-    )
-
-
-def _stored(path: Path) -> dict[str, Any]:
-    if path.suffix.lower() in AUDIO_SUFFIXES:
-        raise UserError(
-            "this is a recording, not a stored speaker", where=path, fix="--reference-audio"
-        )
-    try:
-        tensors = read_tensors(path, mmap=False)
-    except UserError as error:  # its advice is for weights that can be fetched
-        raise UserError(f"no stored speaker: {error.what}", where=path, fix=MADE_BY) from error
-    if path.suffix == ".safetensors":
-        return dict(tensors)
-    whole = torch.load(path, map_location="cpu", weights_only=True)
-    about = whole.get(METADATA) if isinstance(whole, Mapping) else None
-    return {**tensors, METADATA: about} if isinstance(about, Mapping) else dict(tensors)
-
-
-def from_tensors(tensors: Mapping[str, Any], *, where: Path | None = None) -> Voice:
-    """Tensors by name as a voice; of names that begin with "_" only "_metadata" is looked at."""
-    names = [f.name for f in dataclasses.fields(SpeakerFeatures)]
-    missing = [name for name in names if not isinstance(tensors.get(name), Tensor)]
-    if missing:
-        raise UserError(f"the stored speaker lacks {', '.join(missing)}", where=where, fix=MADE_BY)
-    # Files written before moods were stored apart have the speaker's features only.
-    chosen = {name: tensors[name] for name in names}
-    mood = tensors.get("emo_cond_emb", chosen["spk_cond_emb"])
-    for name, tensor in {**chosen, "emo_cond_emb": mood}.items():
-        n_dims = 2 if name == "style" else 3
-        if tensor.dim() != n_dims or tensor.shape[0] != 1 or not tensor.numel():
-            raise UserError(
-                f"{name} of the stored speaker has shape {list(tensor.shape)}", where=where
-            )
-        if not tensor.isfinite().all():
-            raise UserError(f"{name} of the stored speaker holds NaN or infinity", where=where)
-    try:
-        return Voice(SpeakerFeatures(**chosen), mood, _origin(tensors.get(METADATA), where))
-    except ValueError as error:
-        raise UserError(
-            f"the stored speaker disagrees with itself: {error}", where=where
-        ) from error
-
-
-def _origin(about: object, where: Path | None) -> dict[str, Any]:
-    """What stands under "_metadata", if we wrote it."""
-    if not isinstance(about, Mapping) or about.get("format") != FORMAT:
-        return {}
-    if about.get("version") != VERSION:
-        what = f"a stored speaker of version {about.get('version')}, this program knows {VERSION}"
-        raise UserError(what, where=where, fix=MADE_BY)
-    return {key: value for key, value in about.items() if key not in ("format", "version")}
-
-
-def require_fit(voice: Voice, gpt: UnifiedVoice, s2mel: S2Mel) -> None:
-    """Refuse a voice that was made with a model of other sizes, or by another acoustic model.
-
-    The language model may be another, as a fine-tuned one is: no tensor depends on it.
-
-    Raises:
-        UserError: naming the tensor, its width and the width needed
-    """
-    sizes = s2mel.config
-    wanted = {
-        "spk_cond_emb": (2, gpt.config.cond_input_dim),
-        "style": (1, sizes.dit.style_dim),
-        "prompt_condition": (2, sizes.length_regulator.channels),
-        "ref_mel": (1, sizes.mel.n_mels),
-        "emo_cond_emb": (2, gpt.config.cond_input_dim),
-    }
-    tensors = voice.tensors()
-    for name, (axis, width) in wanted.items():
-        if tensors[name].shape[axis] != width:
-            raise UserError(
-                f"{name} of the stored speaker is {tensors[name].shape[axis]} wide, this model's "
-                f"is {width}",
-                fix="extract the speaker again with this model",
-            )
-    made_by = voice.origin.get("encoders", {}).get("length_regulator")
-    if made_by and made_by != digest(s2mel.length_regulator.state_dict()):
-        raise UserError(
-            f"the stored speaker ({voice.origin.get('source')}) was extracted with another "
-            "acoustic model than this one",
-            fix=f"extract the speaker again with this model: {MADE_BY} --overwrite",
-        )
+    wanted = min(longest.seconds, GOOD_PROMPT) if prompt_seconds is None else prompt_seconds
+    return [number for number, one in enumerate(heard) if one.seconds >= wanted]

@@ -13,7 +13,7 @@ from torch import Tensor
 from indextts.config import DecodingConfig, SpeechConfig
 from indextts.emotion import Mood
 from indextts.frontend.text import Pause, Segment
-from indextts.speaker_embeddings import Voice
+from indextts.stored_voice import Voice
 
 Stage = Literal["reference", "conditioning", "codes", "latents", "mel", "sound"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

@@ -74,7 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     voice = store.voice(chosen, prompt_seconds=args.prompt_seconds, verbose=True)
     store.save_embeddings(voice, output)
     shapes = {name: list(tensor.shape) for name, tensor in voice.tensors().items()}
-    print(f"Saved {output}: the voice of {voice.origin['source']}, style of {len(chosen)} clips")
+    n_clips = voice.origin["n_recordings"]
+    print(f"Saved {output}: the voice of {voice.origin['source']}, style of {n_clips} clips")
+    for name, why in voice.origin["left_out"].items():
+        print(f"  left out {name}: {why}")
     print("  " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
     is_own = speaker is not None and output == speaker.speaker_embeddings
     flags = speaker_flags([speaker]) if speaker and is_own else ["--speaker-embeddings", output]

@@ -139,7 +139,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         require_writable(path)
     from indextts.infer_v2 import require_wav  # torch loads here
     from indextts.outputs import report
-    from indextts.speaker_embeddings import SpeakerEmbeddingStore, read_voice
+    from indextts.speaker_embeddings import SpeakerEmbeddingStore
+    from indextts.stored_voice import read_voice
 
     for path in paths:
         require_wav(path)

@@ -2,8 +2,11 @@
 
 import dataclasses
 import hashlib
+import shutil
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from indextts.checkpoint import CheckpointFolder
@@ -13,13 +16,8 @@ from indextts.references import ReferenceReader
 from indextts.s2mel.config import S2MelConfig
 from indextts.s2mel.model import S2Mel
 from indextts.s2mel.speaker import SpeakerFeatures
-from indextts.speaker_embeddings import (
-    SpeakerEmbeddingStore,
-    Voice,
-    averaged_style,
-    read_voice,
-    require_fit,
-)
+from indextts.speaker_embeddings import SpeakerEmbeddingStore, averaged_style
+from indextts.stored_voice import Voice, read_voice, require_fit
 from indextts.weights import load_s2mel
 from tests.indextts.prepared_clips import write_noise
 from ttscommon.errors import UserError
@@ -199,6 +197,38 @@ def test_recordings_are_never_put_together_for_a_longer_prompt(reader, recording
     assert found["_metadata"]["source"] == "r3.wav"
     with pytest.raises(UserError, match=r"isn't from 0\.5 to 15"):
         store.extract_averaged_embeddings(recordings, prompt_seconds=20)
+
+
+def test_bad_recordings_among_good_ones_are_left_out_with_reasons(
+    reader, recordings, tmp_path, caplog
+):
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    write_noise(tmp_path / "short.wav", 9, 0.2)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(5 * 22_050), 22_050)  # the longest of all
+    bad = [tmp_path / name for name in ("broken.wav", "short.wav", "silent.wav")]
+    store = SpeakerEmbeddingStore(reader)
+    found = store.extract_averaged_embeddings([bad[0], *recordings[:2], *bad[1:]])
+    alone = store.extract_averaged_embeddings(recordings[:2])
+    assert all(torch.equal(found[k], v) for k, v in alone.items() if k != "_metadata")
+    about = found["_metadata"]
+    assert about["n_recordings"] == 2
+    assert about["left_out"].keys() == {path.name for path in bad}
+    assert "silent" in about["left_out"]["silent.wav"]
+    assert "left out short.wav: a reference of 0.20 s is too short" in caplog.text
+    with pytest.raises(UserError, match="none of the 3 recordings can be used; the first: "):
+        store.extract_averaged_embeddings(bad)
+    with pytest.raises(UserError, match="the reference is silent"):
+        store.extract_averaged_embeddings(bad[2:])
+
+
+def test_a_missing_encoder_is_no_recording_s_fault(miniature, recordings, tmp_path):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(miniature, folder)
+    reader = reader_of(folder)
+    CheckpointFolder.open(folder).campplus.write_bytes(b"no weights")
+    with pytest.raises(UserError) as caught:
+        SpeakerEmbeddingStore(reader).extract_averaged_embeddings(recordings)
+    assert "recordings can be used" not in str(caught.value)
 
 
 def test_voices_are_kept_by_name(voice, tmp_path):
