@@ -266,7 +266,7 @@ def _scores(results: Sequence[Result]) -> dict[str, Score]:
             groups = [one.group for one in having]
             scores[metric] = ratio_score(tops, ofs, groups=groups)
             if metric in SHARES:  # mostly all or none, of which a bootstrap would be certain
-                scores[metric] = share_score([top > 0 for top in tops])
+                scores[metric] = share_score([top > 0 for top in tops], groups=groups)
     return scores
 
 

@@ -135,18 +135,19 @@ def paired_ratio_difference(
     return _interval(summed, _ratio_change, len(columns[0]), seed, n_draws, is_difference=True)
 
 
-def share_score(flags: Sequence[bool]) -> Score:
+def share_score(flags: Sequence[bool], *, groups: Sequence[Hashable] | None = None) -> Score:
     """The share of utterances with a property, with Wilson's interval.
 
     A bootstrap would call "none of ten" certain to be zero; Wilson's says at most 28 %.
-    """
-    if not len(flags):
-        raise ValueError("no values")
-    from scipy.stats import binomtest  # takes a second, which --help needn't
 
-    count = sum(map(bool, flags))
-    ends = binomtest(count, len(flags)).proportion_ci(CONFIDENCE, method="wilson")
-    return Score(count / len(flags), len(flags), float(ends.low), float(ends.high))
+    Args:
+        groups: as in `score`. Utterances of a group count for as many as the groups' differences
+            show them to be worth: for at least one together, for one each at most.
+    """
+    having, _ = columns = _checked(flags, np.ones(len(flags)))
+    value, n = float(having.mean()), len(having)
+    low, high = _wilson(value, _effective_count(value, *_summed(columns, groups)))
+    return Score(value, n, low, high)
 
 
 def widened_interval(drawn: NDArray, n: int) -> tuple[float, float]:
@@ -225,6 +226,37 @@ def _summed(columns: tuple[NDArray, ...], groups: Sequence[Hashable] | None) -> 
     number: dict[Hashable, int] = {}
     places = [number.setdefault(group, len(number)) for group in groups]
     return tuple(np.bincount(places, weights=column) for column in columns)
+
+
+def _effective_count(share: float, having: NDArray, sizes: NDArray) -> float:
+    """How many independent utterances would tell as much of a share (Korn and Graubard 1998,
+    "Confidence intervals for proportions with small expected number of positive counts estimated
+    from survey data"): between the number of groups, unequal ones counting less (Kish), and that of
+    utterances.
+
+    Args:
+        having, sizes: utterances of each group with the property, and all of them
+    """
+    n_groups, n = len(sizes), sizes.sum()
+    fewest = n**2 / np.square(sizes).sum()
+    if n_groups < 2 or not 0 < share < 1:  # nothing tells how unlike groups are
+        return float(fewest)
+    from scipy.stats import norm, t
+
+    tail = (1 - CONFIDENCE) / 2
+    narrower = float(norm.ppf(tail) / t.ppf(tail, n_groups - 1)) ** 2
+    between = np.square(having - share * sizes).sum() / n**2 * n_groups / (n_groups - 1)
+    return float(np.clip(narrower * share * (1 - share) / max(between, ROUNDING), fewest, n))
+
+
+def _wilson(share: float, n: float) -> tuple[float, float]:
+    """Wilson 1927, "Probable inference, the law of succession, and statistical inference"."""
+    from scipy.stats import norm  # takes a second, which --help needn't
+
+    z = -float(norm.ppf((1 - CONFIDENCE) / 2))
+    middle, half = share + z**2 / (2 * n), z * math.sqrt((share * (1 - share) + z**2 / 4 / n) / n)
+    low, high = (end / (1 + z**2 / n) for end in (middle - half, middle + half))
+    return max(0.0, low), min(1.0, high)
 
 
 def _ratio(numerators: NDArray, denominators: NDArray, axis: int = -1) -> Any:

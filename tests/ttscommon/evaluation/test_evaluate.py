@@ -232,6 +232,15 @@ def test_five_texts_show_nothing(tmp_path, instruments):
     assert "no recordings to be like" in found.absent["similarity"]
 
 
+def test_two_tries_of_seven_texts_are_not_fourteen_texts(tmp_path, instruments):
+    base, real = (condition(tmp_path / name) for name in ("base", "real"))
+    tries = [replace(one, seed=seed) for one in base for seed in (0, 1)]
+    shares = evaluate({"base": tries, "real": real}, instruments).scores["base"]
+    assert (shares["faults"].value, shares["faults"].n) == (0, 14)
+    assert shares["faults"].high == pytest.approx(1.96**2 / (7 + 1.96**2), abs=1e-3)  # Wilson
+    assert shares["right_length"].low == pytest.approx(7 / (7 + 1.96**2), abs=1e-3)
+
+
 def test_one_broken_file_of_many_is_left_out_and_named(tmp_path, instruments):
     base, tuned = (condition(tmp_path / name) for name in ("base", "tuned"))
     extra = [replace(one, path=one.path) for one in base + tuned]

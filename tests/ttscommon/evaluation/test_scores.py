@@ -146,6 +146,51 @@ def test_none_of_ten_is_not_certainly_none():
     assert found.high == pytest.approx(0.278, abs=0.001)  # Wilson: z^2 / (n + z^2)
 
 
+def test_a_share_of_tries_is_as_sure_as_its_texts_are_many():
+    texts = np.repeat(np.arange(8), 4)
+    of_one_text = share_score(texts == 0, groups=list(texts))
+    assert (of_one_text.value, of_one_text.n) == (1 / 8, 32)
+    assert (of_one_text.low, of_one_text.high) == pytest.approx((0.022, 0.471), abs=0.001)
+    nowhere = share_score([False] * 32, groups=list(texts))
+    assert (nowhere.low, nowhere.high) == (0, pytest.approx(0.324, abs=0.001))  # none of 8
+    alone = share_score([True] * 4, groups=[0] * 4)
+    assert (alone.low, alone.high) == (pytest.approx(0.207, abs=0.001), 1)  # one of one
+    mixed = share_score([True, False, False, False] * 8, groups=list(texts))
+    assert (mixed.low, mixed.high) != (of_one_text.low, of_one_text.high)
+    assert mixed == share_score([True, False, False, False] * 8)  # every text says the same
+
+
+def test_a_text_tried_most_often_does_not_stand_for_many():
+    flags, texts = [True] * 13 + [False] * 7, [0] * 13 + list(range(1, 8))
+    kish = 20**2 / (13**2 + 7)
+    z = 1.96
+    half = z * math.sqrt(0.65 * 0.35 / kish + (z / 2 / kish) ** 2) / (1 + z**2 / kish)
+    found = share_score(flags, groups=texts)
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.01)
+
+
+# Beta-binomial tries: with a correlation of 1 a text fails in all its tries or in none.
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize(("n_texts", "truth"), [(8, 0.2), (20, 0.05), (20, 0.5)])
+def test_19_of_20_intervals_of_a_share_hold_the_truth_however_alike_tries_of_a_text_are(
+    n_texts, truth, correlation
+):
+    texts = np.repeat(np.arange(n_texts), 4)
+
+    def draw(rng, grouped=True):
+        if correlation in (0, 1):
+            fails = np.full(n_texts, truth) if correlation == 0 else rng.random(n_texts) < truth
+        else:
+            spread = 1 / correlation - 1
+            fails = rng.beta(truth * spread, (1 - truth) * spread, n_texts)
+        flags = rng.random(len(texts)) < fails[texts]
+        return share_score(list(flags), groups=list(texts) if grouped else None)
+
+    assert coverage(draw, truth) >= 0.905
+    if correlation > 0.5:
+        assert coverage(lambda rng: draw(rng, grouped=False), truth) < 0.8
+
+
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
 def test_what_has_no_mean_is_refused(values):
     with pytest.raises(ValueError, match=r"no values|NaN"):
