@@ -15,11 +15,12 @@ from indextts.config import GptConfig
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
 from ttscommon.manifest import read_records
+from ttscommon.workspace import TRAIN_MANIFEST as TRAIN_MANIFEST
+from ttscommon.workspace import VALIDATION_MANIFEST as VALIDATION_MANIFEST
 
 log = logging.getLogger(__name__)
 
 INFO_FILE, INFO_FORMAT = "dataset_info.json", "indextts.lora_dataset"
-TRAIN_MANIFEST, VALIDATION_MANIFEST = "train_manifest.jsonl", "val_manifest.jsonl"
 PREPARE = "python tools/prepare_lora_dataset.py"
 NEEDED = ("id", "text_ids_path", "codes_path", "text_len", "code_len")
 MAX_PROMPT_FRAMES = 750  # 15 s at 50 a second, as long as references are when speaking

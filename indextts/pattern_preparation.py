@@ -49,6 +49,7 @@ from ttscommon.machine import processes
 from ttscommon.segment import VAD_RATE
 from ttscommon.sound_progress import SoundProgress
 from ttscommon.verbatim import HEARD
+from ttscommon.workspace import DatasetFolder
 
 log = logging.getLogger(__name__)
 
@@ -98,11 +99,11 @@ def read_transcription(folder: Path) -> Transcription:
     Raises:
         UserError: if one of them is broken
     """
-    table, words = folder / "transcripts_verbatim.csv", folder / "words.json"
+    data = DatasetFolder(folder)
+    table, words, stats = data.transcripts_verbatim, data.words, data.transcription_stats
     if not words.is_file():
         return Transcription()
     entries = read_json(words)
-    stats = folder / "transcription_stats.json"
     language = str(read_json(stats).get("language", "")) if stats.is_file() else ""
     verbatim = {}
     if table.is_file():

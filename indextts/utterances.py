@@ -12,15 +12,15 @@ from pathlib import Path
 from indextts.prepare_config import PrepareConfig
 from ttscommon.audio import UNREADABLE_SUFFIXES, duration, find_audio
 from ttscommon.errors import UserError
+from ttscommon.exclusions import EXCLUDED, read_exclusions
 from ttscommon.manifest import Clip, match_transcripts, read_manifest, read_transcripts
 from ttscommon.seeds import seed_for
 from ttscommon.transcripts import clip_texts
-from ttscommon.workspace import Speaker
+from ttscommon.workspace import DatasetFolder, Speaker
 
 Skip = tuple[str, str]  # (what, why)
 Seconds = float
 LONGEST_ID = 120  # bytes; names of files have 255
-CLIPS_FOLDER, CLIPS_MANIFEST = "clips", "clips.jsonl"  # as `Speaker` names them, for plain paths
 N_NAMED = 5
 ROUNDING: Seconds = 1e-6
 
@@ -161,15 +161,16 @@ def _source(
     speaker: str,
     config: PrepareConfig,
 ) -> Source:
-    paths = find_audio(folder)
+    paths, data = find_audio(folder), DatasetFolder.of_sounds(folder)
     cut_from = _cut_from(folder)
     if cut_from and not any(path.relative_to(folder).as_posix() in cut_from for path in paths):
         raise UserError(
             "the list of clips names none of those in the folder, so nobody knows which of them "
             "are of one recording",
-            where=folder.resolve().parent / CLIPS_MANIFEST,
+            where=data.clips_manifest,
             fix="cut them again (tools/segment_recordings.py), or move the list away",
         )
+    excluded = read_exclusions(folder).clips
     names = {path: path.relative_to(folder).as_posix() for path in paths}
     ids = _ids(list(names.values()))
     utterances = []
@@ -177,6 +178,9 @@ def _source(
         why = f"{path.suffix} can't be read; convert it to .wav"
         skipped.append((path.relative_to(folder).as_posix(), why))
     for path, name in names.items():
+        if name in excluded:
+            skipped.append((name, EXCLUDED))
+            continue
         try:
             seconds = duration(path)
         except UserError as error:
@@ -207,13 +211,13 @@ def _source(
 
 def _cut_from(folder: Path) -> dict[str, Clip]:
     """What `tools/segment_recordings.py` wrote about the clips in `folder`, by their path in it."""
-    place = folder.resolve()
-    manifest = place.parent / CLIPS_MANIFEST
-    if place.name != CLIPS_FOLDER or not manifest.is_file():
+    data = DatasetFolder.of_sounds(folder)
+    if data.clips != folder.resolve() or not data.clips_manifest.is_file():
         return {}
     # Paths are relative to the folder of a speaker, or to that of a data set without one.
     return {
-        f"/{clip.audio}".partition(f"/{CLIPS_FOLDER}/")[2]: clip for clip in read_manifest(manifest)
+        f"/{clip.audio}".partition(f"/{data.clips.name}/")[2]: clip
+        for clip in read_manifest(data.clips_manifest)
     }
 
 

@@ -9,16 +9,22 @@ average of all speaker vectors.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from ttscommon.audio import find_audio
 from ttscommon.cli import Parser, add_device, add_overwrite, add_training_root, run
 from ttscommon.errors import UserError
+from ttscommon.exclusions import usable_clips
 from ttscommon.outputs import require_new, require_writable
 from ttscommon.workspace import Speaker, find_speakers, speaker_flags
+
+if TYPE_CHECKING:
+    from indextts.speaker_embeddings import SpeakerEmbeddingStore
 
 
 def build_parser() -> Parser:
@@ -67,7 +73,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--output {output} must end in .pt")
     require_new([output], overwrite=args.overwrite)
     require_writable(output)
-    paths = _recordings(args.audio or ([speaker.clips_folder] if speaker else []))
+    paths = _recordings(args.audio) if args.audio else usable_clips(speaker) if speaker else []
+    if not paths:
+        where = args.audio[0] if args.audio else cast("Speaker", speaker).clips_folder
+        fix = "put .wav, .flac or .mp3 files there"
+        raise UserError("no recordings here", where=where, fix=fix)
     chosen = [paths[i * len(paths) // args.max_files] for i in range(args.max_files)]
     chosen = paths if len(paths) <= args.max_files else chosen
     store = _store(args)
@@ -88,14 +98,10 @@ def _recordings(places: Sequence[Path]) -> list[Path]:
     paths: list[Path] = []
     for place in places:
         paths += find_audio(place) if place.is_dir() else [place]
-    if not paths:
-        raise UserError(
-            "no recordings here", where=places[0], fix="put .wav, .flac or .mp3 files there"
-        )
     return paths
 
 
-def _store(args):
+def _store(args: argparse.Namespace) -> SpeakerEmbeddingStore:
     """With what reads recordings; the language model isn't needed."""
     from indextts import weights  # torch loads here
     from indextts.checkpoint import CheckpointFolder
@@ -115,8 +121,7 @@ def _list(root: Path) -> None:
         place = root / "NAME" / "dataset" / "audio"
         raise UserError("no speakers yet", where=root, fix=f"put recordings into {place}")
     for speaker in speakers:
-        folder = speaker.clips_folder
-        n_clips = len(find_audio(folder)) if folder.is_dir() else 0
+        n_clips = len(usable_clips(speaker))
         has_voice = "voice stored" if speaker.speaker_embeddings.is_file() else "no voice stored"
         print(f"{speaker.name}  {n_clips} clips, {has_voice}")
 

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone
 from ttscommon.audio import find_audio
 from ttscommon.cli import Parser, add_device, add_overwrite, add_training_root, run
 from ttscommon.errors import UserError
+from ttscommon.exclusions import usable_clips
 from ttscommon.outputs import require_new, require_writable
 from ttscommon.workspace import Speaker, speaker_flags
 
@@ -73,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_writable(output)
     folder = args.audio_dir or (speaker.clips_folder if speaker else Path())
     paths = find_audio(folder) if folder.is_dir() else []
+    if speaker is not None and args.audio_dir is None:
+        paths = usable_clips(speaker)
     if not paths:
         raise UserError("no recordings here", where=folder, fix="put .wav, .flac or .mp3 there")
     n = min(args.max_files, len(paths))

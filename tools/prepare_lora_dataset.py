@@ -23,7 +23,7 @@ from indextts.prepare_flags import add_preparation, require_input
 from ttscommon.cli import Parser, given, run
 from ttscommon.config import from_dict
 from ttscommon.files import write_json
-from ttscommon.workspace import Speaker, speaker_flags
+from ttscommon.workspace import TRAIN_MANIFEST, VALIDATION_MANIFEST, Speaker, speaker_flags
 
 if TYPE_CHECKING:
     from indextts.preprocess import PrepareReport
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _manifest_flags(output: Path) -> list[str]:
-    train, validation = output / "train_manifest.jsonl", output / "val_manifest.jsonl"
+    train, validation = output / TRAIN_MANIFEST, output / VALIDATION_MANIFEST
     return ["--train-manifest", str(train), "--val-manifest", str(validation)]
 
 

@@ -24,7 +24,7 @@ from ttscommon.cli import Parser, add_config_flags, given, run
 from ttscommon.config import from_dict
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
-from ttscommon.workspace import Speaker, speaker_flags
+from ttscommon.workspace import TRAIN_MANIFEST, VALIDATION_MANIFEST, Speaker, speaker_flags
 
 if TYPE_CHECKING:
     from indextts.pattern_preparation import PatternReport
@@ -110,7 +110,7 @@ def _conditioning(args: Any, speaker: Speaker | None) -> Path | None:
 
 
 def _manifest_flags(output: Path) -> list[str]:
-    train, validation = output / "train_manifest.jsonl", output / "val_manifest.jsonl"
+    train, validation = output / TRAIN_MANIFEST, output / VALIDATION_MANIFEST
     return ["--train-manifest", str(train), "--val-manifest", str(validation)]
 
 

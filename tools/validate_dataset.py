@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from ttscommon.cli import Parser, add_device, add_training_root, run
 from ttscommon.errors import UserError
-from ttscommon.workspace import Speaker, speaker_flags
+from ttscommon.workspace import DatasetFolder, Speaker, speaker_flags
 
 if TYPE_CHECKING:
     from ttscommon.validation import Validation
@@ -66,11 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tqdm import tqdm
 
     from ttscommon.audio import find_audio  # torch loads here
+    from ttscommon.exclusions import read_exclusions
     from ttscommon.validation import validate
     from ttscommon.validation_page import write_page
 
     folder = args.audio_dir or (speaker.clips_folder if speaker else Path())
-    clips = {p.relative_to(folder).as_posix(): p for p in find_audio(folder)}
+    excluded = read_exclusions(folder)
+    clips = {path.relative_to(folder).as_posix(): path for path in find_audio(folder)}
+    clips = {name: path for name, path in clips.items() if name not in excluded.clips}
     if not clips:
         raise UserError("no clips to validate", where=folder, fix="put recordings there")
     texts, orphans = _texts(args, speaker, folder)
@@ -85,14 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             heard=heard,
             unknown=unknown,
             language=language,
-            notes=[*_on_texts(args, speaker), *notes],
+            notes=[*excluded.notes(), *_on_texts(args, speaker), *notes],
             on_clip=lambda: bar.update(),
         )
-    found.write(output / "validation.json")
+    found.write(DatasetFolder(output).validation)
     title = f"The recordings of {speaker.name}" if speaker else f"The clips in {folder.name}"
-    write_page(found, clips, output / "validation.html", title)
+    write_page(found, clips, DatasetFolder(output).validation_page, title)
     show(found)
-    print(f"Saved {output / 'validation.html'} and validation.json")
+    print(f"Saved {DatasetFolder(output).validation_page} and validation.json")
     if speaker and not args.audio_dir:
         flags = shlex.join(speaker_flags([speaker]))
         print(f"Next: python tools/prepare_lora_dataset.py {flags}   # or lewm_preprocess.py")

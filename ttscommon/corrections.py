@@ -15,7 +15,7 @@ from typing import Any
 CORRECTED = "corrected"
 EDITABLE = ("text", "verbatim")  # columns that count
 OTHER_SOUND = "its sound is another now; the correction is dropped"
-GONE = "no such clip or no speech in it; its correction is kept for its return"
+GONE = "no such clip, or excluded, or no speech in it; its correction is kept for its return"
 BY_HAND = "transcripts by hand say otherwise and win; correct it there"
 
 Row = Mapping[str, str]

@@ -15,6 +15,7 @@ import soundfile
 from ttscommon import audio
 from ttscommon.doctor import Finding
 from ttscommon.errors import UserError
+from ttscommon.exclusions import read_exclusions, usable_clips
 from ttscommon.manifest import read_manifest
 from ttscommon.transcripts import clip_texts, unmatched_texts
 from ttscommon.workspace import Speaker, SystemFolder
@@ -118,8 +119,8 @@ def _clips(speaker: Speaker, sounds: Sequence[Sound], good: Sequence[Sound]) -> 
         listed = read_manifest(speaker.clips_manifest)
     except UserError as error:
         return _finding("clips", "wrong", str(error), fix)
-    here = {sound.path.relative_to(speaker.folder).as_posix() for sound in good}
-    gone = [clip.audio for clip in listed if clip.audio not in here]
+    here = {sound.path.name for sound in good} | read_exclusions(speaker.clips).clips
+    gone = [clip.audio for clip in listed if Path(clip.audio).name not in here]
     if gone:
         return _finding("clips", "wrong", f"gone or broken: {_named(gone)}", fix)
     uncut = {path.relative_to(speaker.audio).as_posix() for path in audio.find_audio(speaker.audio)}
@@ -164,10 +165,11 @@ def _texts(speaker: Speaker, sounds: Sequence[Sound]) -> Iterator[Finding]:
     folder = speaker.clips_folder
     try:
         texts = {folder / name: text for name, text in clip_texts(speaker).items()}
-        orphans = unmatched_texts(speaker)
+        orphans, usable = unmatched_texts(speaker), {*usable_clips(speaker)}
     except UserError as error:
         yield _finding("transcripts", "wrong", str(error))
         return
+    sounds = [sound for sound in sounds if sound.path in usable]
     whole = [sound for sound in sounds if texts.get(sound.path)]
     kind = "clips" if folder == speaker.clips else "recordings"
     what = f"{len(whole)} of {len(sounds)} {kind} have one"

@@ -122,7 +122,7 @@ def match_transcripts(
         winners = [path for rank, path in ranks if rank == best]
         if len(winners) > 1:
             raise UserError(
-                f"transcript '{key}' fits {len(winners)} files: {winners[0]}, {winners[1]}",
+                f"'{key}' fits {len(winners)} files: {winners[0]}, {winners[1]}",
                 fix="write the path with its folder",
             )
         if texts.setdefault(winners[0], text) != text:
@@ -145,7 +145,7 @@ def _read_sidecars(folder: Path) -> dict[str, str]:
     for path in find_audio(folder):
         beside = (path.with_suffix(suffix) for suffix in SIDECAR_SUFFIXES)
         file = next((candidate for candidate in beside if candidate.is_file()), None)
-        if file is not None and (text := _read_text(file).strip()):
+        if file is not None and (text := read_text(file).strip()):
             texts[path.relative_to(folder).as_posix()] = text
     return texts
 
@@ -167,7 +167,7 @@ def _read_table(path: Path) -> dict[str, str]:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    text = _read_text(path)
+    text = read_text(path)
     first = text.partition("\n")[0]
     delimiter = next((mark for mark in ("|", "\t") if mark in first), ",")
     quoting = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
@@ -215,7 +215,7 @@ def _whole(rows: list[list[str]], text: int, path: Path) -> list[list[str]]:
 
 
 def _is_ljspeech(path: Path) -> bool:
-    return "|" in _read_text(path).partition("\n")[0]
+    return "|" in read_text(path).partition("\n")[0]
 
 
 def _pairs_of_records(records: list[dict[str, Any]], path: Path) -> list[tuple[str, str]]:
@@ -241,7 +241,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         UserError: naming the first line that is none
     """
     records = []
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -254,7 +254,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """A whole UTF-8 file, with or without a byte order mark."""
     try:
         return path.read_bytes().decode("utf-8-sig")

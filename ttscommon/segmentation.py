@@ -11,7 +11,7 @@ import hashlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -25,17 +25,19 @@ from ttscommon.clip_names import clip_name, recording_ids, recording_of
 from ttscommon.clipping import count_parts
 from ttscommon.config import differences, to_dict
 from ttscommon.errors import UserError
+from ttscommon.exclusions import read_exclusions
 from ttscommon.files import read_json, require_free_disk, write_json
 from ttscommon.ledger import Ledger, content_key
 from ttscommon.manifest import Clip, read_manifest, write_manifest
 from ttscommon.sound_progress import SoundProgress
-from ttscommon.workspace import Speaker
+from ttscommon.workspace import DatasetFolder, Speaker
 
 log = logging.getLogger(__name__)
 
 FORMAT, VERSION = "ttscommon.segmentation", 1
 RULES = 2  # raised when the same recording would give other clips; old ones are then cut again
 LEDGER, REPLACED = ".cut.jsonl", "is_replaced"
+N_NAMED = 3
 WITHOUT_EFFECT = ("workers",)
 # Measured: finding speech costs 0.04 processor seconds per second of sound; a process takes 10 s
 # or more to start.
@@ -47,13 +49,12 @@ class Place:
     """Where recordings are and clips go.
 
     Attributes:
+        data: gets the clips, their list and the account
         root: what `Clip.audio` is relative to
     """
 
     audio: Path
-    clips: Path
-    manifest: Path
-    report: Path
+    data: DatasetFolder
     root: Path
     name: str
 
@@ -64,12 +65,22 @@ class Place:
             raise ValueError("without a speaker, both audio and output are needed")
         name = speaker.name if speaker else (audio or Path()).resolve().name
         audio = audio or cast("Speaker", speaker).audio
-        if output is None:
-            speaker = cast("Speaker", speaker)
-            outputs = (speaker.clips, speaker.clips_manifest, speaker.segmentation, speaker.folder)
-        else:
-            outputs = output / "clips", output / "clips.jsonl", output / "segmentation.json", output
-        return cls(audio, *outputs, name)
+        if output is not None:
+            return cls(audio, DatasetFolder(output), output, name)
+        speaker = cast("Speaker", speaker)
+        return cls(audio, speaker.data, speaker.folder, name)
+
+    @property
+    def clips(self) -> Path:
+        return self.data.clips
+
+    @property
+    def manifest(self) -> Path:
+        return self.data.clips_manifest
+
+    @property
+    def report(self) -> Path:
+        return self.data.segmentation
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,7 @@ def segment_recordings(
         )
     _publish(results, report, config, place)
     _forget(ledger, set(keys), place)
+    read_exclusions(place.clips).tell()
     return report
 
 
@@ -173,7 +185,15 @@ def _key(part: _Part, config: ClipConfig) -> str:
 
 def _cut(keys: Mapping[str, _Part], ledger: Ledger, place: Place, config: ClipConfig) -> None:
     """Cut what isn't in the ledger, or whose clips are gone."""
-    todo = {key: part for key, part in keys.items() if not _is_done(key, ledger, place)}
+    excluded = read_exclusions(place.clips).clips
+    gone = {key: _gone(key, ledger, place, excluded) for key in keys}
+    todo = {key: part for key, part in keys.items() if gone[key] is None or gone[key]}
+    if deleted := [path.name for key in todo for path in gone[key] or ()]:
+        log.warning(
+            "%d clips were deleted and are cut again: %s; to leave clips out for good, name them "
+            "in %s",
+            *(len(deleted), ", ".join(deleted[:N_NAMED]), place.data.excluded),
+        )
     if len(todo) < len(keys):
         log.info("%d of %d recordings (or parts of them) were cut before",
                  len(keys) - len(todo), len(keys))  # fmt: skip
@@ -216,11 +236,12 @@ def _distrust(ledger: Ledger, current: Mapping[str, _Part], recordings: set[str]
             ledger.append(key, {**value, REPLACED: True})
 
 
-def _is_done(key: str, ledger: Ledger, place: Place) -> bool:
+def _gone(key: str, ledger: Ledger, place: Place, excluded: Collection[str]) -> list[Path] | None:
+    """Clips of a part that are gone, though nobody excluded them; None: it was never cut."""
     if key not in ledger or ledger[key].get(REPLACED):
-        return False
-    clips = PartResult(**ledger[key]).clips
-    return all((place.clips / f"{clip['id']}.wav").is_file() for clip in clips)
+        return None
+    paths = [place.clips / f"{clip['id']}.wav" for clip in PartResult(**ledger[key]).clips]
+    return [path for path in paths if not path.is_file() and path.name not in excluded]
 
 
 def _report(

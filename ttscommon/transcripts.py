@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ttscommon.audio import find_audio
 from ttscommon.clip_names import is_piece
+from ttscommon.exclusions import read_exclusions
 from ttscommon.manifest import (
     SIDECAR_SUFFIXES,
     TABLE_NAMES,
@@ -25,13 +26,16 @@ N_NAMED = 3
 def clip_texts(speaker: Speaker) -> dict[str, str]:
     """The text of each clip that has one: {path relative to `speaker.clips_folder`: text}.
 
-    A text written by hand wins over what Whisper heard.
+    A text written by hand wins over what Whisper heard. Clips that dataset/excluded.txt names have
+    none.
 
     Raises:
         UserError: if a table of texts is broken, or a row fits several files equally well
     """
     texts = recognised_texts(speaker) | hand_written_texts(speaker)
-    return dict(sorted(texts.items()))
+    excluded = read_exclusions(speaker.clips_folder)
+    excluded.tell()
+    return {name: text for name, text in sorted(texts.items()) if name not in excluded.clips}
 
 
 def recognised_texts(speaker: Speaker) -> dict[str, str]:
@@ -79,12 +83,13 @@ def _on_pieces(speaker: Speaker, in_pieces: list[Path]) -> str:
 
 
 def text_sources(speaker: Speaker) -> list[Path]:
-    """Files that texts by hand are read from: tables, there or not, and those beside recordings."""
+    """Files that decide on texts by hand: tables, there or not, those beside recordings, and the
+    list of clips that are to have none."""
     tables = [speaker.dataset / (name + end) for name in TABLE_NAMES for end in TABLE_SUFFIXES]
     beside = [
         path.with_suffix(suffix) for path in _found(speaker.dataset) for suffix in SIDECAR_SUFFIXES
     ]
-    return [*tables, *(path for path in beside if path.is_file())]
+    return [*tables, speaker.excluded, *(path for path in beside if path.is_file())]
 
 
 def _matched(speaker: Speaker) -> tuple[dict[Path, str], list[str], list[Path]]:

@@ -25,6 +25,7 @@ from ttscommon.corrections import (
 )
 from ttscommon.errors import UserError
 from ttscommon.evaluation.wording import plain_words
+from ttscommon.exclusions import EXCLUDED, read_exclusions
 from ttscommon.files import atomic, read_json, write_json
 from ttscommon.hearing import Ear, listen
 from ttscommon.ledger import content_key
@@ -32,7 +33,7 @@ from ttscommon.manifest import match_transcripts, read_manifest, read_transcript
 from ttscommon.metrics import word_errors
 from ttscommon.spoken import Heard, Utterance, understand, unmarked
 from ttscommon.transcripts import hand_written_texts
-from ttscommon.workspace import Speaker
+from ttscommon.workspace import DatasetFolder, Speaker
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Desk:
     """
 
     clips: Path
-    folder: Path
+    data: DatasetFolder
     written: Callable[[], dict[str, str]]
     manifest: Path | None = None
 
@@ -63,22 +64,22 @@ class Desk:
             raise ValueError("without a speaker, a folder of clips is needed")
         if speaker is not None and audio is None:
             manifest = speaker.clips_manifest if speaker.clips_manifest.is_file() else None
-            folder = output or speaker.dataset
-            return cls(speaker.clips_folder, folder, lambda: hand_written_texts(speaker), manifest)
+            data = DatasetFolder(output) if output else speaker.data
+            return cls(speaker.clips_folder, data, lambda: hand_written_texts(speaker), manifest)
         assert audio is not None
-        return cls(audio, output or audio, lambda: _written_in(audio))
+        return cls(audio, DatasetFolder(output or audio), lambda: _written_in(audio))
 
     @property
     def table(self) -> Path:
-        return self.folder / "transcripts_verbatim.csv"
+        return self.data.transcripts_verbatim
 
     @property
     def words(self) -> Path:
-        return self.folder / "words.json"
+        return self.data.words
 
     @property
     def stats(self) -> Path:
-        return self.folder / "transcription_stats.json"
+        return self.data.transcription_stats
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def transcribe_clips(
 
     Texts by hand stand instead of what was heard: those in transcripts.csv and the like, and those
     that somebody corrected in the table itself, unless the clip's sound is another now. A text
-    that somebody emptied stays empty, and the clip without text.
+    that somebody emptied stays empty, and the clip without text. Excluded clips aren't heard.
 
     Args:
         skip_existing: leave rows that the table has already as they are, if the sound is the same
@@ -118,17 +119,14 @@ def transcribe_clips(
     Raises:
         UserError: if there are no clips, or nobody speaks in any
     """
-    paths = find_audio(desk.clips) if desk.clips.is_dir() else []
-    if not paths:
-        raise UserError("no clips to transcribe", where=desk.clips, fix="put recordings there")
-    clips = {path.relative_to(desk.clips).as_posix(): path for path in paths}
+    clips, excluded = _clips(desk.clips)
     rows, entries = _rows(desk.table), _entries(desk.words)
     written = desk.written()
     done = set()
     if skip_existing:
         done = {n for n in clips if n in rows and _is_same_sound(entries.get(n), clips[n])}
-    hearing = listen(clips, ear, config.language, desk.folder / KEPT, known=done)
-    left_out = list(hearing.left_out)
+    hearing = listen(clips, ear, config.language, desk.data.folder / KEPT, known=done)
+    left_out = [*excluded, *hearing.left_out]
     new_rows, new_entries = {n: rows[n] for n in done}, {n: entries[n] for n in done}
     dropped: dict[str, str] = {}
     for name, heard in hearing.heard.items():
@@ -159,6 +157,17 @@ def transcribe_clips(
     return VerbatimReport(stats, dict(sources), left_out, dropped)
 
 
+def _clips(folder: Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
+    """The clips to hear by name, and those that are excluded."""
+    paths = find_audio(folder) if folder.is_dir() else []
+    excluded = read_exclusions(folder).clips
+    clips = {path.relative_to(folder).as_posix(): path for path in paths}
+    clips = {name: path for name, path in clips.items() if name not in excluded}
+    if not clips:
+        raise UserError("no clips to transcribe", where=folder, fix="put recordings there")
+    return clips, [(name, EXCLUDED) for name in sorted(excluded)]
+
+
 def _is_outvoted(found: Correction, written: str | None) -> str | None:
     """Why a correction of a text by hand doesn't count."""
     is_other = written is not None and found.text not in (None, written)
@@ -179,10 +188,11 @@ def _final(
 
 def heard_by(folder: Path, model: str) -> dict[str, str]:
     """{clip: text} of those in a folder's files that `model` itself heard: it will agree."""
-    words, stats = folder / "words.json", folder / "transcription_stats.json"
+    data = DatasetFolder(folder)
+    stats = data.transcription_stats
     if not stats.is_file() or read_json(stats).get("model") != model:
         return {}
-    return {n: e["text"] for n, e in _entries(words).items() if e["source"] == HEARD}
+    return {n: e["text"] for n, e in _entries(data.words).items() if e["source"] == HEARD}
 
 
 def _written_in(folder: Path) -> dict[str, str]:

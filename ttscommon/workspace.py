@@ -13,6 +13,7 @@ from ttscommon.files import recover_folder
 TRAINING_ROOT = Path("training")
 SYSTEM_NAMES = ("lewm", "higgs", "kani")
 CHECKPOINT_FOLDERS = ("best_checkpoint", "final_checkpoint")
+TRAIN_MANIFEST, VALIDATION_MANIFEST = "train_manifest.jsonl", "val_manifest.jsonl"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Speaker:
       dataset/transcripts.csv    audio_path,text written by hand
       dataset/clips/             what tools/segment_recordings.py cut out of them, see clips.jsonl
       dataset/transcripts_verbatim.csv, words.json   what Whisper heard in the clips
+      dataset/excluded.txt       clips that nothing is to be made of, a line each
       dataset/validation.html    what is odd about clips and texts
       dataset/processed/         the clips as IndexTTS2 trains on them
       dataset/processed_v3/      the same with how they are spoken: pauses, fillers, stutters, pace
@@ -34,6 +36,8 @@ class Speaker:
       pattern_training/          the speaker's manner of speaking, with a LoRA of its own
       lewm/ higgs/ kani/         one SystemFolder per system
       outputs/                   speech that was generated
+      test_outputs/              a few texts in the speaker's manner
+      pattern_evaluation/        what the pattern does, as a page
       pipeline.json              how far a one-command tool has come
       report.html
     ```
@@ -57,25 +61,28 @@ class Speaker:
         return self.root / self.name
 
     @property
+    def data(self) -> DatasetFolder:
+        return DatasetFolder(self.folder / "dataset")
+
+    @property
     def dataset(self) -> Path:
-        return self.folder / "dataset"
+        return self.data.folder
 
     @property
     def audio(self) -> Path:
-        return self.dataset / "audio"
+        return self.data.audio
 
     @property
     def transcripts(self) -> Path:
-        return self.dataset / "transcripts.csv"
+        return self.data.transcripts
 
     @property
     def clips(self) -> Path:
-        return self.dataset / "clips"
+        return self.data.clips
 
     @property
     def clips_manifest(self) -> Path:
-        """Which recording each clip comes from, as `ttscommon.manifest` writes it."""
-        return self.dataset / "clips.jsonl"
+        return self.data.clips_manifest
 
     @property
     def clips_folder(self) -> Path:
@@ -84,29 +91,31 @@ class Speaker:
 
     @property
     def segmentation(self) -> Path:
-        return self.dataset / "segmentation.json"
+        return self.data.segmentation
 
     @property
     def transcripts_verbatim(self) -> Path:
-        """What a recogniser heard: filename,text,verbatim,duration,num_pauses,num_fillers."""
-        return self.dataset / "transcripts_verbatim.csv"
+        return self.data.transcripts_verbatim
 
     @property
     def words(self) -> Path:
-        """When each word of each clip is said."""
-        return self.dataset / "words.json"
+        return self.data.words
 
     @property
     def transcription_stats(self) -> Path:
-        return self.dataset / "transcription_stats.json"
+        return self.data.transcription_stats
+
+    @property
+    def excluded(self) -> Path:
+        return self.data.excluded
 
     @property
     def validation(self) -> Path:
-        return self.dataset / "validation.json"
+        return self.data.validation
 
     @property
     def validation_page(self) -> Path:
-        return self.dataset / "validation.html"
+        return self.data.validation_page
 
     @property
     def processed(self) -> Path:
@@ -152,6 +161,21 @@ class Speaker:
         return self.outputs / "comparison"
 
     @property
+    def test_outputs(self) -> Path:
+        """A few texts in the speaker's manner."""
+        return self.folder / "test_outputs"
+
+    @property
+    def pattern_speech(self) -> Path:
+        """The same texts with and without the pattern, a folder for each condition."""
+        return self.outputs / "patterns"
+
+    @property
+    def pattern_evaluation(self) -> Path:
+        """What tools/evaluate_patterns.py found out."""
+        return self.folder / "pattern_evaluation"
+
+    @property
     def evaluation(self) -> Path:
         """What tools/evaluate.py found out."""
         return self.folder / "evaluation"
@@ -173,6 +197,69 @@ class Speaker:
         """Those that have a folder here, by name."""
         folders = {name: SystemFolder(self.folder / name) for name in SYSTEM_NAMES}
         return {name: folder for name, folder in folders.items() if folder.folder.is_dir()}
+
+
+@dataclass(frozen=True)
+class DatasetFolder:
+    """Recordings, clips and texts: `training/<name>/dataset`, or a free-standing `--output-dir`."""
+
+    folder: Path
+
+    @classmethod
+    def of_sounds(cls, folder: Path) -> DatasetFolder:
+        """The data set whose clips or recordings lie in `folder`; else the folder is one itself."""
+        place, data = folder.resolve(), cls(folder.resolve().parent)
+        return data if place in (data.clips, data.audio) else cls(folder)
+
+    @property
+    def audio(self) -> Path:
+        return self.folder / "audio"
+
+    @property
+    def clips(self) -> Path:
+        return self.folder / "clips"
+
+    @property
+    def clips_manifest(self) -> Path:
+        """Which recording each clip comes from, as `ttscommon.manifest` writes it."""
+        return self.folder / "clips.jsonl"
+
+    @property
+    def segmentation(self) -> Path:
+        """What was cut, and what was left out."""
+        return self.folder / "segmentation.json"
+
+    @property
+    def excluded(self) -> Path:
+        """Names of clips and recordings that nothing is to be made of, a line each."""
+        return self.folder / "excluded.txt"
+
+    @property
+    def transcripts(self) -> Path:
+        """Texts by hand: audio_path,text."""
+        return self.folder / "transcripts.csv"
+
+    @property
+    def transcripts_verbatim(self) -> Path:
+        """What a recogniser heard: filename,text,verbatim,duration,num_pauses,num_fillers."""
+        return self.folder / "transcripts_verbatim.csv"
+
+    @property
+    def words(self) -> Path:
+        """When each word of each clip is said."""
+        return self.folder / "words.json"
+
+    @property
+    def transcription_stats(self) -> Path:
+        return self.folder / "transcription_stats.json"
+
+    @property
+    def validation(self) -> Path:
+        return self.folder / "validation.json"
+
+    @property
+    def validation_page(self) -> Path:
+        return self.folder / "validation.html"
 
 
 @dataclass(frozen=True)

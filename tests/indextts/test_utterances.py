@@ -83,7 +83,7 @@ def test_long_names_stay_names_of_files(tmp_path):
 def test_a_text_that_fits_two_files_is_refused(tmp_path):
     write_sound(tmp_path / "audio" / "a.wav")
     write_sound(tmp_path / "audio" / "a.flac")
-    with pytest.raises(UserError, match=r"transcript 'a' fits 2 files"):
+    with pytest.raises(UserError, match=r"'a' fits 2 files"):
         folder_source(tmp_path / "audio", write_table(tmp_path / "t.csv", {"a": "x"}), CONFIG)
 
 
@@ -162,6 +162,21 @@ def test_clips_of_a_data_set_of_no_speaker_know_it_too(tmp_path, monkeypatch):
     source = folder_source(Path(), table, CONFIG)
     assert origins(source) == CUT
     assert source.speaker == "ozzy"
+
+
+def test_excluded_clips_are_left_out_by_speaker_and_by_paths(tmp_path):
+    speaker = Speaker("ozzy", tmp_path)
+    table = cut(speaker.clips, speaker.clips_manifest, "dataset/clips/")
+    table.rename(speaker.transcripts_verbatim)
+    first, *rest = sorted(path.name for path in speaker.clips.glob("*.wav"))
+    speaker.excluded.write_text(f"{first}  # a cough\n", encoding="utf-8")
+    by_paths = folder_source(speaker.clips, speaker.transcripts_verbatim, CONFIG)
+    for source in (speaker_source(speaker, CONFIG), by_paths):
+        assert [utterance.name for utterance in source.utterances] == rest
+        assert source.skipped == [(first, "named in excluded.txt")]
+    speaker.excluded.write_text("talk.flac\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no clip can be used; 3 x named in excluded\.txt"):
+        speaker_source(speaker, CONFIG)
 
 
 def test_a_list_of_other_clips_is_refused(tmp_path):

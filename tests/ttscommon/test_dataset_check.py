@@ -55,6 +55,13 @@ def test_a_good_set_has_nothing_but_its_size_to_complain_of(speaker):
     assert "6 of 6 recordings have one" in said(speaker, "ok")
 
 
+def test_excluded_recordings_need_no_text(speaker):
+    write_texts(speaker, {f"{number}.wav": "twenty letters in here" for number in range(N - 1)})
+    assert "5 of 6 recordings have one" in said(speaker, "note")
+    speaker.excluded.write_text(f"{N - 1}.wav", encoding="utf-8")
+    assert "5 of 5 recordings have one" in said(speaker, "ok")
+
+
 def test_every_recording_is_reported_as_it_is_read(speaker):
     calls: list[int] = []
     list(check_dataset(speaker, lambda: calls.append(1)))

@@ -101,6 +101,22 @@ def test_a_recording_that_fits_stays_whole_without_its_silent_ends(speaker, sent
     assert clip.start == pytest.approx(2.9, abs=0.1)
 
 
+def test_a_clip_that_is_deleted_stays_away_only_if_it_is_excluded(speaker, sentences, caplog):
+    put(speaker, "talk.wav", joined(sentences, 0.6))
+    cut(speaker)
+    first, second, *_ = names(speaker)
+    (speaker.clips / first).unlink()
+    cut(speaker)
+    assert (speaker.clips / first).is_file()
+    assert f"1 clips were deleted and are cut again: {first}" in caplog.text
+    speaker.excluded.write_text(first, encoding="utf-8")
+    (speaker.clips / first).unlink()
+    (speaker.clips / second).write_bytes(b"cleaned by hand")
+    cut(speaker)
+    assert not (speaker.clips / first).exists()
+    assert (speaker.clips / second).read_bytes() == b"cleaned by hand"
+
+
 def test_noise_is_trimmed_like_silence(speaker, sentences):
     level = 10 ** (-35 / 20) * np.abs(sentences[0]).max()
     noise = level * np.random.default_rng(0).normal(size=len(sentences[0]) + 6 * RATE)

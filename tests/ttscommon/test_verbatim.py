@@ -182,6 +182,20 @@ def test_a_verbatim_text_may_be_corrected_alone(speaker):
         assert row["verbatim"] == "[UM], he- hello there."
 
 
+def test_excluded_clips_are_not_heard_and_keep_their_corrections(speaker):
+    hear(speaker, Listener())
+    correct(speaker, "b.wav", "Um, hello there.", "My correction.")
+    speaker.excluded.write_text("b.wav\na.wav\n", encoding="utf-8")
+    listener = Listener()
+    report = hear(speaker, listener)
+    assert ("b.wav", "named in excluded.txt") in report.left_out
+    assert set(rows(speaker.transcripts_verbatim)) == {"c.wav"}
+    assert "excluded" in report.dropped["b.wav"]
+    speaker.excluded.unlink()
+    hear(speaker, Listener())
+    assert clip_texts(speaker)["b.wav"] == "My correction."
+
+
 def test_a_text_that_somebody_empties_stays_empty(speaker):
     hear(speaker, Listener())
     correct(speaker, "b.wav", '"Um, hello there."', "")

@@ -12,13 +12,14 @@ from ttscommon.errors import UserError
 from ttscommon.evaluation.conditions import Utterance, find_utterances, pair
 from ttscommon.evaluation.evaluate import read_evaluation
 from ttscommon.evaluation.likeness import FEWEST_RECORDINGS
+from ttscommon.exclusions import usable_clips
 from ttscommon.records import read_records
 from ttscommon.transcripts import clip_texts
-from ttscommon.workspace import Speaker
+from ttscommon.workspace import VALIDATION_MANIFEST, Speaker
 
 log = logging.getLogger(__name__)
 
-REAL, HELD_OUT_MANIFEST = "real", "val_manifest.jsonl"
+REAL = "real"
 # tools/compare_models.py: <when>_1_base_<text>.wav, <when>_2_lora_..., <when>_3_finetuned_...
 _NUMBERED = re.compile(r"^(?P<when>.+?)_[1-9]_(?P<name>[^\W\d_][^\W_]*)_(?P<said>.+)$")
 _SEED = re.compile(r"_seed(\d+)$")
@@ -67,7 +68,7 @@ def find_recordings(speaker: Speaker, texts: Path | None = None) -> list[Utteran
     if texts is not None or not folder.is_dir():
         return find_utterances(folder, texts)
     known = clip_texts(speaker)
-    paths = find_audio(folder)
+    paths = usable_clips(speaker)
     if not paths:
         raise UserError("no recordings in the folder", where=folder)
     held_out = _held_out(speaker)
@@ -88,7 +89,7 @@ def find_recordings(speaker: Speaker, texts: Path | None = None) -> list[Utteran
 
 def _held_out(speaker: Speaker) -> set[Path]:
     """The recordings that no training has seen, as preparation chose them."""
-    manifest = speaker.processed / HELD_OUT_MANIFEST
+    manifest = speaker.processed / VALIDATION_MANIFEST
     if not manifest.is_file():
         return set()
     lines = [line for line in read_records(manifest) if "audio_path" in line]
