@@ -150,7 +150,7 @@ def embeddings_stage(args: argparse.Namespace, speaker: Speaker, folder: Checkpo
         script="tools/extract_embeddings.py",
         flags=[*speaker_flags([speaker]), *model_dir(args)],
         machine_flags=device(args),
-        inputs=[sounds(args, speaker), *base(folder)],
+        inputs=[sounds(args, speaker), speaker.excluded, *base(folder)],
         weights=(*features(folder), folder.campplus, folder.s2mel),
         outputs=[speaker.speaker_embeddings],
         again=["--overwrite"],

@@ -84,6 +84,14 @@ def test_every_text_by_hand_is_an_input_of_what_depends_on_it(ozzy, checkpoint, 
             assert ozzy.dataset / name in stage.inputs
 
 
+def test_all_that_reads_clips_is_repeated_when_some_are_excluded(ozzy, checkpoint):
+    args = train_speaker.build_parser().parse(words(ozzy, checkpoint))
+    stages = {stage.name: stage for stage in train_speaker.chain(args, ozzy)}
+    assert {name for name, stage in stages.items() if ozzy.excluded in stage.inputs} == {
+        *("transcribe", "validate", "prepare", "embeddings")
+    }
+
+
 def test_every_file_of_weights_is_known_to_the_stages_that_read_it(ozzy, checkpoint):
     args = train_speaker.build_parser().parse(words(ozzy, checkpoint))
     stages = {stage.name: stage for stage in train_speaker.chain(args, ozzy)}
