@@ -19,9 +19,9 @@ from indextts.pattern_embeddings import (
 )
 from indextts.pattern_features import PatternFeatures, features_of_rests, rates, with_words
 from indextts.pattern_frames import find_rests
-from indextts.pattern_tasks import ADAPTER_FOLDER, PATTERN_FILE
 from indextts.pattern_words import Paces
 from indextts.speech import Piece, Speech
+from indextts.tuned import patterns
 from ttscommon.errors import UserError
 from ttscommon.segment import VAD_RATE
 from ttscommon.transcribe import WordTranscriber, sentence
@@ -46,19 +46,12 @@ def trained_pattern(speaker: Speaker) -> Path:
     Raises:
         UserError: if none was trained
     """
-    home = speaker.pattern_training
-    for folder in (home.best_checkpoint, home.final_checkpoint):
-        if (folder / PATTERN_FILE).is_file():
-            return folder / PATTERN_FILE
-    command = ["python tools/train_pattern_embeddings.py", *speaker_flags([speaker])]
-    what = f"'{speaker.name}' has no pattern embedding"
-    raise UserError(what, where=home.folder, fix=" ".join(command))
-
-
-def adapter_beside(pattern: Path) -> Path | None:
-    """The adapter that was trained around a pattern, if there is one."""
-    folder = pattern.parent / ADAPTER_FOLDER
-    return folder if folder.is_dir() else None
+    found = next((path for path in patterns(speaker) if path.is_file()), None)
+    if found is None:
+        command = ["python tools/train_pattern_embeddings.py", *speaker_flags([speaker])]
+        what = f"'{speaker.name}' has no pattern embedding"
+        raise UserError(what, where=speaker.pattern_training.folder, fix=" ".join(command))
+    return found
 
 
 @contextmanager
@@ -68,27 +61,44 @@ def speaking_with(
     *,
     scale: float = 1.0,
     injection_mode: str | None = None,
+    is_shuffled: bool = False,
 ) -> Iterator[None]:
     """Let whatever `tts` says in the block be said in this manner.
 
     Args:
         scale: 1 as it was trained, 0 as without it
         injection_mode: refuse a pattern of another one
+        is_shuffled: with its numbers in another order, whatever the scale: what any disturbance of
+            that strength does
 
     Raises:
         UserError: if the pattern belongs to another base or mode, or the scale is no number
     """
-    require_scale(scale)
-    require_fit(pattern, tts.language_model.gpt)
     pattern.require_mode(injection_mode)
     synthesizer = tts.synthesizer
     before = synthesizer.manner
-    pattern = pattern.to(tts.device)
-    synthesizer.manner = functools.partial(pattern.get_injection_embedding, scale=scale)
+    speak_in_manner(tts, pattern, scale=scale)
+    if is_shuffled:
+        synthesizer.manner = pattern.shuffled
     try:
         yield
     finally:
         synthesizer.manner = before
+
+
+def speak_in_manner(tts: IndexTTS2, pattern: PatternEmbedding, *, scale: float = 1.0) -> None:
+    """Let `tts` speak in this manner from now on.
+
+    Args:
+        scale: 1 as it was trained, 0 as without it
+
+    Raises:
+        UserError: if the pattern belongs to another base, or the scale is no number
+    """
+    require_scale(scale)
+    require_fit(pattern, tts.language_model.gpt)
+    pattern = pattern.to(tts.device)
+    tts.synthesizer.manner = functools.partial(pattern.get_injection_embedding, scale=scale)
 
 
 def require_effect(tts: IndexTTS2, pattern: PatternEmbedding, scale: float) -> float:

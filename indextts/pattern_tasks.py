@@ -36,6 +36,7 @@ from indextts.pattern_losses import (
     token_losses,
 )
 from indextts.tasks import METADATA_FILE, VoiceStage, VoiceTask
+from indextts.tuned import ADAPTER_FOLDER, PATTERN_FILE
 from ttscommon import lora
 from ttscommon.batching import move
 from ttscommon.files import atomic_folder, write_json
@@ -43,7 +44,6 @@ from ttscommon.losses import Losses
 
 log = logging.getLogger(__name__)
 
-PATTERN_FILE, ADAPTER_FOLDER = "pattern_embedding.pt", "lora"
 Manner = Literal["on", "off", "shuffled"]
 LOUD = 1.0  # times the length of a speaker's latent, above which a pattern is suspect
 

@@ -17,6 +17,9 @@ from indextts.infer_v2 import IndexTTS2
 from indextts.loading import LanguageModel, load_language_model
 from indextts.lora import adapter_effect, detach
 from indextts.outputs import write_speech
+from indextts.pattern_embeddings import PatternEmbedding
+from indextts.pattern_inference import require_effect, speak_in_manner
+from indextts.pattern_text import readable
 from indextts.stored_voice import SpeakerEmbeddings
 from indextts.tuned import Tuned
 from indextts.weights import fingerprint
@@ -29,7 +32,7 @@ from ttscommon.workspace import Speaker
 log = logging.getLogger(__name__)
 
 # Conditions by the kind of model, as the numbered files are called.
-LABELS = {"base": "1_base", "lora": "2_lora", "finetune": "3_finetuned"}
+LABELS = {"base": "1_base", "lora": "2_lora", "finetune": "3_finetuned", "pattern": "4_pattern"}
 SILENT = -60.0  # dB of full scale; the mean of a recording is about -25
 # Everyday English that no training set is likely to hold; two questions and a long one.
 SENTENCES = (
@@ -128,11 +131,14 @@ def file_name(stamp: str, label: str, line: Line, among: Sequence[Line]) -> str:
     return f"{stamp}_{label}_{numbered}{slug(line.text)}{seeded}.wav"
 
 
-def speak_by(tts: IndexTTS2, tuned: Tuned, scale: float = 1.0) -> str:
+def speak_by(
+    tts: IndexTTS2, tuned: Tuned, scale: float = 1.0, *, pattern_scale: float = 1.0
+) -> str:
     """Let another model speak from now on; an adapter is put in or taken out, nothing else is read.
 
     Args:
         scale: strength of an adapter
+        pattern_scale: strength of a pattern
 
     Returns:
         what the model is, in a line
@@ -140,6 +146,17 @@ def speak_by(tts: IndexTTS2, tuned: Tuned, scale: float = 1.0) -> str:
     Raises:
         UserError: if it can't be read, belongs to another base, or changes nothing
     """
+    tts.synthesizer.manner = None
+    told = _take_weights(tts, tuned, scale)
+    if tuned.pattern_path is None:
+        return told
+    pattern = PatternEmbedding.load(tuned.pattern_path)
+    speak_in_manner(tts, pattern, scale=pattern_scale)
+    effect = require_effect(tts, pattern, pattern_scale)
+    return f"{told}; the pattern, scale {pattern_scale:g}, moves them by up to {effect:.3g}"
+
+
+def _take_weights(tts: IndexTTS2, tuned: Tuned, scale: float) -> str:
     wanted = tuned.gpt_checkpoint or tts.folder.gpt
     if wanted != tts.gpt_path:
         tts.language_model.gpt.to("cpu")  # makes room on a GPU
@@ -175,6 +192,7 @@ def speak_all(
     voice: SpeakerEmbeddings | None = None,
     recording: Path | None = None,
     scale: float = 1.0,
+    pattern_scale: float = 1.0,
     stamp: str = "",
     **settings: Any,
 ) -> Iterator[ModelSpoken]:
@@ -182,20 +200,20 @@ def speak_all(
 
     Args:
         voice: a stored voice, or else `recording`; the same for every model
-        scale: strength of an adapter
+        scale, pattern_scale: strength of an adapter, and of a pattern
         stamp: what the files' names begin with
         settings: fields of `SpeechConfig` and `DecodingConfig`
 
     Raises:
         UserError: if a line can't be spoken or a model can't be read
     """
-    requests = [
-        tts.request(recording, line.text, speaker_embeddings=voice, seed=line.seed, **settings)
-        for line in said
-    ]
+    # Marks such as [UM] are read as a pattern's training read them, if one speaks.
+    as_read = readable if any(tuned.pattern_path for tuned in models) else str
+    told = {"speaker_embeddings": voice, **settings}
+    requests = [tts.request(recording, as_read(x.text), seed=x.seed, **told) for x in said]
     for tuned in models:
         label = LABELS[tuned.kind]
-        description = speak_by(tts, tuned, scale)
+        description = speak_by(tts, tuned, scale, pattern_scale=pattern_scale)
         log.info("%s  %s", label, description)
         spoken = []
         for number, (line, request) in enumerate(zip(said, requests, strict=True), start=1):

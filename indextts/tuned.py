@@ -10,10 +10,11 @@ from ttscommon.errors import UserError
 from ttscommon.files import read_json, recover_folder
 from ttscommon.workspace import TRAINING_ROOT, Speaker, find_speakers
 
-Kind = Literal["base", "lora", "finetune"]
-ModelType = Literal["auto", "base", "lora", "finetune"]
+Kind = Literal["base", "lora", "finetune", "pattern"]
+ModelType = Literal["auto", "base", "lora", "finetune", "pattern"]
 MODEL_TYPES = get_args(ModelType)
 ADAPTER_FILE = "adapter_config.json"
+PATTERN_FILE, ADAPTER_FOLDER = "pattern_embedding.pt", "lora"  # of a pattern's checkpoint
 METADATA_FILE, METADATA_FORMAT = "training_metadata.json", "indextts.gpt_training"
 # Times the lowest loss of held-out clips; what sounded better in a few sentences comes first up to
 # there.
@@ -21,6 +22,7 @@ LIKE_LOSS = 1.02
 TRAINED_BY = {
     "lora": "python tools/train_gpt_lora.py --speaker",
     "finetune": "python tools/train_gpt_finetune.py --speaker",
+    "pattern": "python tools/train_pattern_embeddings.py --speaker",
 }
 
 
@@ -29,7 +31,8 @@ class Tuned:
     """One of the models that speak for a speaker.
 
     Attributes:
-        path: folder of the adapter, file of the fine-tuned weights; None for the base
+        path: folder of the adapter, file of the fine-tuned weights, file of the pattern; None for
+            the base
     """
 
     kind: Kind
@@ -37,7 +40,14 @@ class Tuned:
 
     @property
     def lora_path(self) -> Path | None:
+        """Of a pattern, the adapter that was trained around it, if there is one."""
+        if self.kind == "pattern" and self.path is not None:
+            return adapter_beside(self.path)
         return self.path if self.kind == "lora" else None
+
+    @property
+    def pattern_path(self) -> Path | None:
+        return self.path if self.kind == "pattern" else None
 
     @property
     def gpt_checkpoint(self) -> Path | None:
@@ -45,6 +55,7 @@ class Tuned:
 
     def __str__(self) -> str:
         names = {"base": "the base model", "lora": "LoRA", "finetune": "fully fine-tuned model"}
+        names["pattern"] = "pattern"
         return names[self.kind] + (f" {self.path}" if self.path else "")
 
 
@@ -60,7 +71,24 @@ def trained(speaker: Speaker) -> dict[Kind, Tuned]:
     file = next((path for path in whole if path.is_file()), None)
     if file is not None:
         found["finetune"] = Tuned("finetune", file)
+    pattern = next((path for path in patterns(speaker) if path.is_file()), None)
+    if pattern is not None:
+        found["pattern"] = Tuned("pattern", pattern)
     return found
+
+
+def patterns(speaker: Speaker) -> tuple[Path, ...]:
+    """Where patterns of a speaker are, the best first: by its loss, the last one."""
+    home = speaker.pattern_training
+    for folder in (home.best_checkpoint, home.final_checkpoint):
+        recover_folder(folder)
+    return home.best_checkpoint / PATTERN_FILE, home.final_checkpoint / PATTERN_FILE
+
+
+def adapter_beside(pattern: Path) -> Path | None:
+    """The adapter that was trained around a pattern, if there is one."""
+    folder = pattern.parent / ADAPTER_FOLDER
+    return folder if folder.is_dir() else None
 
 
 def adapters(speaker: Speaker) -> tuple[Path, ...]:
@@ -89,7 +117,9 @@ def is_adapter(folder: Path) -> bool:
 
 
 def choose(speaker: Speaker, wanted: ModelType = "auto") -> Tuned:
-    """What speaks for a speaker; "auto": fully fine-tuned before LoRA before the base.
+    """What speaks for a speaker; "auto": fully fine-tuned before LoRA before pattern before base.
+
+    The pattern comes last because what it does is to be measured first.
 
     Raises:
         UserError: if what is wanted was never trained
@@ -98,10 +128,13 @@ def choose(speaker: Speaker, wanted: ModelType = "auto") -> Tuned:
         return Tuned("base")
     found = trained(speaker)
     if wanted == "auto":
-        return found.get("finetune") or found.get("lora") or Tuned("base")
+        by_rank: tuple[Kind, ...] = ("finetune", "lora", "pattern")
+        return next((found[kind] for kind in by_rank if kind in found), Tuned("base"))
     if wanted not in found:
-        place = speaker.lora.folder if wanted == "lora" else speaker.finetune.folder
-        what = f"'{speaker.name}' has no {'LoRA' if wanted == 'lora' else 'fine-tuned model'}"
+        names = {"lora": "LoRA", "finetune": "fine-tuned model", "pattern": "pattern embedding"}
+        places = {"lora": speaker.lora, "finetune": speaker.finetune}
+        place = places.get(wanted, speaker.pattern_training).folder
+        what = f"'{speaker.name}' has no {names[wanted]}"
         raise UserError(what, where=place, fix=f"{TRAINED_BY[wanted]} {speaker.name}")
     return found[wanted]
 
@@ -119,7 +152,7 @@ def listing(root: Path = TRAINING_ROOT) -> list[str]:
         raise UserError("nobody has a voice or an adapter here", where=root, fix=fix)
     width = max(len(speaker.name) for speaker, _ in rows)
     return [
-        f"{speaker.name:{width}}  {', '.join(['base', *models]):20}  "
+        f"{speaker.name:{width}}  {', '.join(['base', *models]):29}  "
         + ("voice stored" if speaker.speaker_embeddings.is_file() else "no stored voice")
         for speaker, models in rows
     ]

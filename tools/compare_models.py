@@ -1,4 +1,4 @@
-"""Hear and measure what training changed: base, LoRA and fine-tuned model on the same texts.
+"""Hear and measure what training changed: base, LoRA, fine-tuned model and pattern, same texts.
 
 Every model says the same texts with the same seeds and the same voice, into numbered files beside
 each other. They are measured against the speaker's own recordings that were held out of training.
@@ -66,6 +66,12 @@ def build_parser() -> Parser:
         "--gpt-checkpoint", type=Path, help="fully fine-tuned model (default: the speaker's)"
     )
     model.add_argument(
+        "--pattern-embedding", type=Path, help="pattern_embedding.pt (default: the speaker's best)"
+    )
+    model.add_argument(
+        "--pattern-scale", type=float, default=1.0, help="strength of the pattern; 1 is as trained"
+    )
+    model.add_argument(
         "--model-dir", type=Path, help="checkpoint folder (default: checkpoints/ or below it)"
     )
     model.add_argument("--config", type=Path, help="another config.yaml than that folder's")
@@ -93,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
     models = _models(args, speaker)
+    _require_pattern(args, models)
     voice = _voice(parser, args, speaker)
     folder = args.output_dir or (speaker.comparison if speaker else OUTPUT)
     require_writable(folder / KEPT)
@@ -128,16 +135,28 @@ def _models(args: argparse.Namespace, speaker: Speaker | None) -> list[Tuned]:
         known["lora"] = Tuned("lora", args.lora)
     if args.gpt_checkpoint:
         known["finetune"] = Tuned("finetune", args.gpt_checkpoint)
-    tuned = [known[kind] for kind in ("lora", "finetune") if kind in known]
+    if args.pattern_embedding:
+        known["pattern"] = Tuned("pattern", args.pattern_embedding)
+    tuned = [known[kind] for kind in ("lora", "finetune", "pattern") if kind in known]
     if not tuned:
         raise UserError(
             "nothing was trained that could be compared with the base",
             where=speaker.folder if speaker else None,
             fix=f"python tools/train_gpt_lora.py --speaker {speaker.name}"
             if speaker
-            else "--lora FOLDER, --gpt-checkpoint FILE or --speaker NAME",
+            else "--lora FOLDER, --gpt-checkpoint FILE, --pattern-embedding FILE or --speaker NAME",
         )
     return [Tuned("base"), *tuned]
+
+
+def _require_pattern(args: argparse.Namespace, models: Sequence[Tuned]) -> None:
+    """Refuse now what would be refused when the other models have spoken."""
+    from indextts.pattern_embeddings import PatternEmbedding, require_scale
+
+    require_scale(args.pattern_scale)
+    for tuned in models:
+        if tuned.pattern_path is not None:
+            PatternEmbedding.load(tuned.pattern_path)
 
 
 def _voice(parser: Parser, args: argparse.Namespace, speaker: Speaker | None) -> Path | None:
@@ -209,6 +228,7 @@ def _speak(args: argparse.Namespace, models, said, folder: Path, voice, stamp: s
         voice=voice,
         recording=args.reference_audio,
         scale=1.0 if args.lora_scale is None else args.lora_scale,
+        pattern_scale=args.pattern_scale,
         stamp=stamp,
         **given(args, SpeechConfig),
         **given(args, DecodingConfig),

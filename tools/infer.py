@@ -4,9 +4,10 @@ Example: python tools/infer.py --speaker ozzy --text "Good morning. [pause:0.8] 
 Example: python tools/infer.py --reference-audio me.wav --text "Good morning."
 
 With --speaker the stored voice speaks, by the best model that was trained for it: fully fine-tuned,
-else with a LoRA adapter, else the base. Of a recording the first 15 seconds are used.
-`--save-speaker FILE` keeps its voice, so that `--speaker-embeddings FILE` later speaks without the
-recording and without the models that read it.
+else with a LoRA adapter, else with a pattern of how the speaker speaks (and the adapter trained
+around it), else the base; a line says which. `--model-type pattern` asks for the pattern.
+Of a recording the first 15 seconds are used. `--save-speaker FILE` keeps its voice, so that
+`--speaker-embeddings FILE` later speaks without the recording and the models that read it.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def _add_model_and_output(parser: Parser) -> None:
         "--model-type",
         choices=MODEL_TYPES,
         default="auto",
-        help="which of the speaker's models; auto: finetune, else lora, else base",
+        help="which of the speaker's models; auto: finetune, else lora, else pattern, else base",
     )
     model.add_argument(
         "--gpt-checkpoint", type=Path, help="fully fine-tuned language model (default: by type)"
@@ -97,6 +98,9 @@ def _add_model_and_output(parser: Parser) -> None:
     model.add_argument("--lora-path", type=Path, help="folder of an adapter (default: by type)")
     model.add_argument(
         "--lora-scale", type=float, help="strength of the adapter; 1 is as trained (default: 1)"
+    )
+    model.add_argument(
+        "--pattern-scale", type=float, help="strength of the pattern; 1 is as trained, 0 none"
     )
     output = parser.add_argument_group("output")
     output.add_argument("--output", "-o", type=Path, help="wave file (default: after the text)")
@@ -139,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         require_writable(path)
     from indextts.infer_v2 import require_wav  # torch loads here
     from indextts.outputs import report
+    from indextts.pattern_text import readable
     from indextts.speaker_embeddings import SpeakerEmbeddingStore
     from indextts.stored_voice import read_voice
 
@@ -147,6 +152,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     stored = _stored(args, speaker)
     voice = read_voice(stored) if stored else None
     tuned = _model(parser, args, speaker)
+    if tuned.pattern_path is not None:
+        texts = [readable(text) for text in texts]
     _require_sense(args, texts)
     tts = _load(args, tuned)
     # Before the requests, which let go of the models that read recordings.
@@ -240,6 +247,7 @@ def _load(args: argparse.Namespace, tuned: Tuned):
     from indextts.infer_v2 import IndexTTS2
     from indextts.lora import adapter_effect
 
+    pattern = _pattern(args, tuned)
     if args.lora_scale is not None and tuned.lora_path is None:
         raise UserError(
             f"--lora-scale, but {tuned} speaks", fix="leave it out, or --model-type lora"
@@ -259,7 +267,26 @@ def _load(args: argparse.Namespace, tuned: Tuned):
     if tuned.lora_path is not None:
         effect = adapter_effect(tts.language_model.gpt)
         print(f"The adapter moves the logits by up to {effect:.3g}.", flush=True)
+    if pattern is not None:
+        from indextts.pattern_inference import require_effect, speak_in_manner
+
+        scale = 1.0 if args.pattern_scale is None else args.pattern_scale
+        speak_in_manner(tts, pattern, scale=scale)
+        effect = require_effect(tts, pattern, scale)
+        print(f"The pattern moves the first code's logits by up to {effect:.3g}.", flush=True)
     return tts
+
+
+def _pattern(args: argparse.Namespace, tuned: Tuned):
+    """The pattern that is to speak along, if there is one."""
+    from indextts.pattern_embeddings import PatternEmbedding, require_scale
+
+    if args.pattern_scale is not None:
+        require_scale(args.pattern_scale)
+        if tuned.pattern_path is None:
+            fix = "leave it out, or --model-type pattern"
+            raise UserError(f"--pattern-scale, but {tuned} speaks", fix=fix)
+    return PatternEmbedding.load(tuned.pattern_path) if tuned.pattern_path else None
 
 
 def _requests(tts, args: argparse.Namespace, voice, texts: list[str]) -> list:

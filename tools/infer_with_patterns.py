@@ -89,7 +89,12 @@ def build_parser() -> Parser:
     data, pattern, emotion, decoding = map(
         parser.add_argument_group, ("data", "pattern", "emotion", "decoding")
     )
-    data.add_argument("--text", "-t", help="what to say; may hold [pause:0.8]")
+    data.add_argument(
+        "--text",
+        "-t",
+        action="append",
+        help="what to say; may hold [pause:0.8]; may be given several times",
+    )
     data.add_argument("--text-file", type=Path, help="UTF-8 file with one text a line")
     data.add_argument("--speaker", "-s", help="folder name under training/")
     add_training_root(data)
@@ -177,7 +182,7 @@ def _wanted(
     if not (args.reference_audio or args.speaker_embeddings or speaker):
         parser.error("say whose voice: --reference-audio FILE, --speaker-embeddings FILE "
                      "or --speaker NAME")  # fmt: skip
-    texts = read_texts(args.text_file) if args.text_file else [args.text]
+    texts = read_texts(args.text_file) if args.text_file else args.text
     folder = args.output_dir or (speaker.outputs if speaker else Path())
     paths = [args.output] if args.output else speech_paths(texts, folder, "patterns")
     if len(paths) < len(texts):
@@ -205,7 +210,7 @@ def _require_sense(args: argparse.Namespace, texts: Sequence[str]) -> None:
 
 def _load(args: argparse.Namespace, pattern: Path) -> IndexTTS2:
     from indextts.infer_v2 import IndexTTS2
-    from indextts.pattern_inference import adapter_beside
+    from indextts.tuned import adapter_beside
 
     return IndexTTS2(
         args.config,

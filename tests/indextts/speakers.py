@@ -13,6 +13,7 @@ from indextts import lora
 from indextts.checkpoint import CheckpointFolder
 from indextts.gpt.model import UnifiedVoice
 from indextts.infer_v2 import IndexTTS2
+from indextts.pattern_embeddings import PatternEmbedding, PatternOrigin
 from indextts.speaker_embeddings import SpeakerEmbeddingStore
 from indextts.weights import load_gpt, save_gpt
 from ttscommon.lora import find_targets, inject, save_adapter
@@ -46,6 +47,18 @@ def write_finetuned(checkpoint: Path, path: Path) -> None:
     save_gpt(path, gpt)
 
 
+def write_pattern(checkpoint: Path, path: Path, *, strength: float = 3.0) -> None:
+    """A pattern of random numbers; with strength 0 it changes nothing."""
+    gpt = language_model(checkpoint)
+    torch.manual_seed(2)
+    assert gpt.file_fingerprint is not None
+    origin = PatternOrigin(base=gpt.file_fingerprint, rates={"pauses_per_minute": 12.5})
+    pattern = PatternEmbedding(gpt.config.model_dim, 2, initialization="reference", origin=origin)
+    pattern.pattern_scale.data.fill_(strength)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pattern.save(path)
+
+
 def write_recording(path: Path, seconds: float = 1.0, seed: int = 0) -> Path:
     sound = 0.1 * np.random.default_rng(seed).standard_normal(int(22_050 * seconds))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,17 +81,25 @@ class Trained:
         write_adapter(checkpoint, store / "adapter")
         write_finetuned(checkpoint, store / "finetuned.pth")
         write_voice(checkpoint, store / "voice.pt")
+        write_pattern(checkpoint, store / "pattern.pt")
 
     def speaker(self, name: str, root: Path, *what: str) -> Speaker:
         """Args:
-        what: lora, finetune; the voice is always there
+        what: lora, finetune, pattern, adapted (a pattern with an adapter); the voice is always
+            there
         """
         speaker = Speaker(name, root)
+        pattern = speaker.pattern_training.best_checkpoint
         files = {"finetune": ("finetuned.pth", speaker.finetune.best_model)}
+        files |= dict.fromkeys(
+            ("pattern", "adapted"), ("pattern.pt", pattern / "pattern_embedding.pt")
+        )
         chosen = [files[one] for one in what if one in files]
         for source, target in [("voice.pt", speaker.speaker_embeddings), *chosen]:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.store / source, target)
         if "lora" in what:
             shutil.copytree(self.store / "adapter", speaker.lora.best_checkpoint)
+        if "adapted" in what:
+            shutil.copytree(self.store / "adapter", pattern / "lora")
         return speaker

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.indextts.speakers import write_adapter
-from tools import infer
+from tests.indextts.speakers import write_adapter, write_pattern
+from tools import infer, infer_with_patterns
 from ttscommon.errors import UserError
 from ttscommon.workspace import Speaker
 
@@ -77,6 +77,52 @@ def test_a_model_type_needs_a_speaker_to_choose_for(start, trained):
     voice = str(trained.speaker("ozzy", Speaker("x").root).speaker_embeddings)
     with pytest.raises(SystemExit, match="2"):
         start("--speaker-embeddings", voice, "--model-type", "lora")
+
+
+def test_a_pattern_speaks_as_by_the_tool_for_patterns(start, trained, tmp_path, capsys):
+    ozzy = trained.speaker("ozzy", Speaker("x").root, "adapted")
+    said = start("--speaker", "ozzy")
+    file = ozzy.pattern_training.best_checkpoint / "pattern_embedding.pt"
+    out = capsys.readouterr().out
+    assert f"ozzy speaks by pattern {file}" in out
+    assert "The pattern moves the first code's logits by up to" in out
+    assert said["lora"]["folder"] == str(file.parent / "lora")
+    more = ["--model-dir", str(trained.checkpoint), *QUICK, "--json", "other.json"]
+    infer_with_patterns.main(["--speaker", "ozzy", "--text", "The cat sat.", *more])
+    other = json.loads((tmp_path / "other.json").read_text(encoding="utf-8"))
+    assert other["results"][0]["sha256"] == said["sound"]
+
+
+def test_the_strength_of_a_pattern_is_a_dial_that_ends_at_the_base(start, trained):
+    trained.speaker("ozzy", Speaker("x").root, "pattern")
+    base = start("--speaker", "ozzy", "--model-type", "base")["sound"]
+    sounds = [start("--speaker", "ozzy", "--pattern-scale", x)["sound"] for x in ("0", "0.5", "1")]
+    assert sounds[0] == base
+    assert len(set(sounds)) == 3
+    marked = start("--speaker", "ozzy", "--text", "The [UM] cat sat.")["sound"]
+    assert start("--speaker", "ozzy", "--text", "The um cat sat.")["sound"] == marked
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model-type", "base", "--pattern-scale", "1"], "--pattern-scale, but the base model"),
+        (["--pattern-scale", "nan"], "pattern_scale is nan"),
+    ],
+)
+def test_a_strength_that_makes_no_sense_is_refused(start, trained, words, message, tmp_path):
+    trained.speaker("ozzy", Speaker("x").root, "pattern")
+    with pytest.raises(UserError, match=message):
+        start("--speaker", "ozzy", *words)
+    assert not list(tmp_path.rglob("*.wav"))
+
+
+def test_a_pattern_that_changes_nothing_is_refused(start, trained, miniature):
+    ozzy = trained.speaker("ozzy", Speaker("x").root, "pattern")
+    file = ozzy.pattern_training.best_checkpoint / "pattern_embedding.pt"
+    write_pattern(miniature, file, strength=0.0)
+    with pytest.raises(UserError, match="the pattern changes nothing"):
+        start("--speaker", "ozzy")
 
 
 def test_speakers_are_listed(trained, tmp_path, capsys):

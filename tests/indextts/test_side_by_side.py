@@ -88,6 +88,19 @@ def test_the_base_comes_back_bit_for_bit(trained, models):
     assert speak_by(tts, models[0]) == first
 
 
+def test_a_pattern_speaks_and_leaves_no_trace(trained, models, tmp_path):
+    tts = IndexTTS2(model_dir=trained.checkpoint, device="cpu")
+    speaker = trained.speaker("ozzy", tmp_path, "adapted", "finetune")
+    plain = speak_by(tts, models[0])
+    speak_by(tts, trained_for(speaker)["finetune"])
+    told = speak_by(tts, trained_for(speaker)["pattern"], pattern_scale=0.5)
+    assert "rank 2" in told
+    assert "the pattern, scale 0.5, moves them by up to" in told
+    assert tts.synthesizer.manner is not None
+    assert speak_by(tts, models[0]) == plain
+    assert tts.synthesizer.manner is None
+
+
 def test_the_summary_lists_models_texts_and_files(spoken, tmp_path):
     write_summary(tmp_path / "s.txt", "Comparison of ozzy", "voice.pt", spoken, ["wer 0.1"])
     text = (tmp_path / "s.txt").read_text(encoding="utf-8")

@@ -37,6 +37,30 @@ def test_full_fine_tuning_comes_before_an_adapter(speaker):
     assert choose(speaker, "base") == Tuned("base")
 
 
+def test_a_pattern_comes_before_the_base_only(speaker):
+    final = speaker.pattern_training.final_checkpoint
+    (final / "lora").mkdir(parents=True)
+    (final / "pattern_embedding.pt").touch()
+    chosen = choose(speaker)
+    assert chosen == Tuned("pattern", final / "pattern_embedding.pt")
+    assert chosen.pattern_path == final / "pattern_embedding.pt"
+    assert chosen.lora_path == final / "lora"
+    best = speaker.pattern_training.best_checkpoint
+    best.mkdir()
+    (best / "pattern_embedding.pt").touch()
+    assert choose(speaker).path == best / "pattern_embedding.pt"
+    assert choose(speaker).lora_path is None
+    adapter(speaker.lora.best_checkpoint)
+    assert choose(speaker).kind == "lora"
+    assert choose(speaker, "pattern").pattern_path == best / "pattern_embedding.pt"
+    assert choose(speaker, "lora").pattern_path is None
+
+
+def test_a_pattern_that_was_never_trained_is_refused(speaker):
+    with pytest.raises(UserError, match=r"no pattern embedding.*train_pattern_embeddings.*ozzy"):
+        choose(speaker, "pattern")
+
+
 def test_the_adapter_that_sounds_best_comes_before_the_one_of_the_lowest_loss(speaker):
     order = [speaker.lora.final_checkpoint, speaker.lora.best_checkpoint, speaker.lora.best_audio]
     for folder in order:

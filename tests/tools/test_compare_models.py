@@ -51,6 +51,30 @@ def test_the_numbered_files_and_the_summary_are_written(left, tmp_path, capsys):
     assert "no recogniser was given" in found["absent"]["wer"]
 
 
+def test_a_pattern_is_one_more_model_that_speaks_the_same(left, tmp_path):
+    speaker = left.speaker("ozzy", tmp_path, "pattern")
+    words = ["--speaker", "ozzy", "--text", "The [UM] cat sat.", "--pattern-scale", "0"]
+    assert start(left, tmp_path, *words) == 0
+    base, pattern = sorted(speaker.comparison.glob("*.wav"))
+    assert base.name.endswith("_1_base_the-um-cat-sat.wav")
+    assert pattern.name.endswith("_4_pattern_the-um-cat-sat.wav")
+    assert base.read_bytes() == pattern.read_bytes()  # at strength 0, from the same marks
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--pattern-scale", "nan"], "pattern_scale is nan"),
+        (["--pattern-embedding", "voice.pt"], "no pattern embedding"),
+    ],
+)
+def test_a_pattern_of_no_use_is_refused_before_anything_is_spoken(left, tmp_path, words, message):
+    speaker = left.speaker("ozzy", tmp_path, "pattern")
+    with pytest.raises(UserError, match=message):
+        start(left, tmp_path, "--speaker", "ozzy", "--text", "Hi.", *words)
+    assert not speaker.comparison.exists()
+
+
 def test_without_anything_trained_there_is_nothing_to_compare(left, tmp_path):
     left.speaker("ozzy", tmp_path)
     with pytest.raises(UserError, match=r"nothing was trained.*train_gpt_lora.py --speaker ozzy"):
