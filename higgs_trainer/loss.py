@@ -91,7 +91,7 @@ def higgs_loss(
     *,
     audio_weight: float = 1.0,
     codebook_weights: Sequence[float] = (),
-    text_weight: float = 0.0,
+    text_weight: float | Tensor = 0.0,
 ) -> Losses:
     """audio_weight * mean over codebooks of weight * cross-entropy + text_weight * that of text."""
     each = codebook_losses(said)
