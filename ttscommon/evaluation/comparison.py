@@ -11,14 +11,14 @@ import numpy as np
 
 from ttscommon.audio import load
 from ttscommon.evaluation.conditions import Utterance, partners
-from ttscommon.evaluation.disfluency import count_repetitions, find_fillers
+from ttscommon.evaluation.disfluency import find_fillers
 from ttscommon.evaluation.manner import Manner
 from ttscommon.evaluation.measuring import RATE, Measured, faults
-from ttscommon.evaluation.pauses import LONG_PAUSE, TOO_LONG_PAUSE, Timing, find_pauses
+from ttscommon.evaluation.pauses import measure_timing, timing_parts
 from ttscommon.evaluation.placement import agreement, find_places
 from ttscommon.evaluation.verdicts import LONGEST, SHORTEST
 from ttscommon.evaluation.voices import mean_voice, similarity
-from ttscommon.evaluation.wording import count_syllables, separate_words
+from ttscommon.evaluation.wording import count_syllables
 from ttscommon.metrics import character_errors, mel_cepstral_distance, word_errors
 from ttscommon.segment import Span
 from ttscommon.transcribe import Word
@@ -78,19 +78,10 @@ class Context:
     def manner(self, utterance: Utterance) -> Manner:
         """How the utterance is spoken."""
         measured = self.measured[utterance.path]
-        spans = tuple(Span(start, end) for start, end in measured.speech)
-        pauses = tuple(find_pauses(spans))
+        spans = [Span(start, end) for start, end in measured.speech]
         text, heard = utterance.text or measured.heard or "", _words(measured)
         verbatim = _verbatim(text, measured)
-        fillers = find_fillers(verbatim, self.language)
-        timing = Timing(
-            speech=spans,
-            pauses=pauses,
-            n_words=len(separate_words(text)),
-            n_fillers=len(fillers),
-            n_syllables=count_syllables(text, self.language),
-            n_repetitions=count_repetitions(verbatim, self.language),
-        )
+        timing = measure_timing(spans, text=text, said=verbatim, language=self.language)
         paces = []
         for word in heard:
             syllables = count_syllables(word.word, self.language)
@@ -99,10 +90,10 @@ class Context:
         return Manner(
             group=utterance.group,
             timing=timing,
-            places=find_places(text, heard, pauses, self.language),
+            places=find_places(text, heard, timing.pauses, self.language),
             paces=paces,
             voiced_npvi=measured.prosody.get("voiced_npvi"),
-            fillers=fillers,
+            fillers=find_fillers(verbatim, self.language),
         )
 
     def recording_of(self, utterance: Utterance) -> Utterance | None:
@@ -118,7 +109,7 @@ def compare(condition: str, utterance: Utterance, context: Context) -> Result:
     spans, pauses = manner.timing.speech, manner.timing.pauses
     parts = {
         **_word_parts(utterance.text, measured, context.language),
-        **_timing_parts(manner.timing),
+        **timing_parts(manner.timing),
         **{name: (value, 1.0) for name, value in context.voice_likeness(utterance).items()},
         **{name: (value, 1.0) for name, value in measured.prosody.items() if value is not None},
     }
@@ -164,29 +155,6 @@ def _word_parts(
         "cer": character_errors(text, measured.heard, language=language),
     }
     return {name: (errors.n_errors, errors.n_units) for name, errors in found.items()}
-
-
-def _timing_parts(timing: Timing) -> dict[str, tuple[float, float]]:
-    if not timing.speech:
-        return {}
-    minutes, pauses = timing.seconds / 60, timing.pauses
-    found = {
-        "pauses_per_minute": (len(pauses), minutes),
-        "too_long_pauses_per_minute": (sum(p.duration > TOO_LONG_PAUSE for p in pauses), minutes),
-        "long_pause_share": (sum(p.duration > LONG_PAUSE for p in pauses), len(pauses)),
-        "pause_seconds": (sum(pause.duration for pause in pauses), len(pauses)),
-        "phonation_ratio": (timing.speech_seconds, timing.seconds),
-    }
-    for milliseconds in (100, 300):  # what counts as a pause decides how many there are
-        n = len(find_pauses(timing.speech, milliseconds / 1000))
-        found[f"pauses_per_minute_{milliseconds}ms"] = (n, minutes)
-    if timing.n_words:
-        found["fillers_per_minute"] = (timing.n_fillers, minutes)
-        found["repetitions_per_minute"] = (timing.n_repetitions, minutes)
-        found["pauses_per_100_words"] = (len(pauses), timing.n_words / 100)
-        found["fillers_per_100_words"] = (timing.n_fillers, timing.n_words / 100)
-        found["syllables_per_second"] = (timing.n_syllables, timing.speech_seconds)
-    return found
 
 
 def _verbatim(text: str, measured: Measured) -> str:

@@ -38,7 +38,7 @@ MEANINGS = {
     "pauses_per_minute": "pauses of at least 0.2 s",
     "pauses_per_minute_100ms": "pauses of at least 0.1 s",
     "pauses_per_minute_300ms": "pauses of at least 0.3 s",
-    "pause_seconds": "mean length of a pause",
+    "mean_pause_seconds": "mean length of a pause",
     "long_pause_share": "of the pauses, longer than 1 s",
     "pauses_per_100_words": "pauses of at least 0.2 s",
     "fillers_per_minute": "hesitation sounds that were heard",

@@ -12,13 +12,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ttscommon.evaluation.disfluency import count_repetitions
-from ttscommon.evaluation.scores import Score, ratio_score, score
 from ttscommon.evaluation.wording import count_fillers, count_syllables, separate_words
-from ttscommon.segment import Span, speech_spans
+from ttscommon.segment import Span
 
 SHORTEST_PAUSE = 0.2  # seconds; closures of plosives are shorter (Campione and Veronis 2002)
 LONG_PAUSE = 1.0  # seconds; hardly found in read speech
@@ -60,72 +56,57 @@ def find_pauses(speech: Sequence[Span], shortest: float = SHORTEST_PAUSE) -> lis
 
 
 def measure_timing(
-    audio: NDArray[np.float32],
-    sample_rate: int,
-    *,
-    text: str = "",
-    language: str = "en",
-    shortest: float = SHORTEST_PAUSE,
+    speech: Sequence[Span], *, text: str = "", said: str | None = None, language: str = "en"
 ) -> Timing:
-    """The timing of `audio` (S,).
+    """The timing of an utterance, from its stretches of speech (see `speech_spans`).
 
     Args:
-        text: what is said, word for word: fillers are counted in it
+        text: whose words and syllables are counted
+        said: the same word for word, if it is another: its fillers and repetitions are counted
     """
-    speech = speech_spans(audio, sample_rate)
+    said = text if said is None else said
     return Timing(
         speech=tuple(speech),
-        pauses=tuple(find_pauses(speech, shortest)),
+        pauses=tuple(find_pauses(speech)),
         n_words=len(separate_words(text)),
-        n_fillers=count_fillers(text, language),
+        n_fillers=count_fillers(said, language),
         n_syllables=count_syllables(text, language),
-        n_repetitions=count_repetitions(text, language),
+        n_repetitions=count_repetitions(said, language),
     )
 
 
-def timing_scores(timings: Sequence[Timing]) -> dict[str, Score]:
-    """What the utterances do together; what can't be said of them is left out.
+def timing_parts(timing: Timing) -> dict[str, tuple[float, float]]:
+    """{metric: (numerator, denominator)}, to be summed over utterances; what can't be said of this
+    one is left out.
 
     Returns:
         pauses_per_minute, fillers_per_minute, repetitions_per_minute,
-            too_long_pauses_per_minute: of speech with pauses
-        pauses_per_100_words, fillers_per_100_words, repetitions_per_100_words
-        pause_seconds: median over utterances of their median pause
+            too_long_pauses_per_minute: of speech with pauses; of pauses of at least 0.2 s, and
+            pauses_per_minute_100ms and _300ms of at least so many
+        pauses_per_100_words, fillers_per_100_words
+        mean_pause_seconds
         long_pause_share: of pauses, how many last longer than 1 s
         phonation_ratio: the share of time that isn't pause
         syllables_per_second: while speaking (articulation rate)
     """
-    spoken = [timing for timing in timings if timing.seconds > 0]
-    counts = {
-        "pauses": [len(timing.pauses) for timing in spoken],
-        "fillers": [timing.n_fillers for timing in spoken],
-        "repetitions": [timing.n_repetitions for timing in spoken],
-        "too_long_pauses": [_longer(timing, TOO_LONG_PAUSE) for timing in spoken],
+    if not timing.speech:
+        return {}
+    minutes, lengths = timing.seconds / 60, [pause.duration for pause in timing.pauses]
+    n_too_long, n_long = (sum(s > most for s in lengths) for most in (TOO_LONG_PAUSE, LONG_PAUSE))
+    found = {
+        "pauses_per_minute": (len(lengths), minutes),
+        "too_long_pauses_per_minute": (n_too_long, minutes),
+        "long_pause_share": (n_long, len(lengths)),
+        "mean_pause_seconds": (sum(lengths), len(lengths)),
+        "phonation_ratio": (timing.speech_seconds, timing.seconds),
     }
-    minutes = [timing.seconds / 60 for timing in spoken]
-    words = [timing.n_words / 100 for timing in spoken]
-    rates = {
-        **{f"{name}_per_minute": (count, minutes) for name, count in counts.items()},
-        "pauses_per_100_words": (counts["pauses"], words),
-        "fillers_per_100_words": (counts["fillers"], words),
-        "repetitions_per_100_words": (counts["repetitions"], words),
-        "long_pause_share": ([_longer(t, LONG_PAUSE) for t in spoken], counts["pauses"]),
-        "phonation_ratio": (
-            [timing.speech_seconds for timing in spoken],
-            [timing.seconds for timing in spoken],
-        ),
-        "syllables_per_second": (
-            [timing.n_syllables for timing in spoken],
-            [timing.speech_seconds for timing in spoken],
-        ),
-    }
-    if not any(words):
-        spelt = ("fillers", "repetitions", "syllables")
-        rates = {name: pair for name, pair in rates.items() if not name.startswith(spelt)}
-    scores = {name: ratio_score(*pair) for name, pair in rates.items() if sum(pair[1]) > 0}
-    medians = [float(np.median([p.duration for p in t.pauses])) for t in spoken if t.pauses]
-    return scores | ({"pause_seconds": score(medians, statistic="median")} if medians else {})
-
-
-def _longer(timing: Timing, seconds: float) -> int:
-    return sum(pause.duration > seconds for pause in timing.pauses)
+    for milliseconds in (100, 300):  # what counts as a pause decides how many there are
+        n = len(find_pauses(timing.speech, milliseconds / 1000))
+        found[f"pauses_per_minute_{milliseconds}ms"] = (n, minutes)
+    if timing.n_words:
+        found["fillers_per_minute"] = (timing.n_fillers, minutes)
+        found["repetitions_per_minute"] = (timing.n_repetitions, minutes)
+        found["pauses_per_100_words"] = (len(lengths), timing.n_words / 100)
+        found["fillers_per_100_words"] = (timing.n_fillers, timing.n_words / 100)
+        found["syllables_per_second"] = (timing.n_syllables, timing.speech_seconds)
+    return found

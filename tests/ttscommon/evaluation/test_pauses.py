@@ -12,9 +12,9 @@ from ttscommon.evaluation.pauses import (
     Timing,
     find_pauses,
     measure_timing,
-    timing_scores,
+    timing_parts,
 )
-from ttscommon.segment import Span
+from ttscommon.segment import Span, speech_spans
 
 RECORDINGS = Path(__file__).resolve().parents[3] / "examples" / "sample_speaker" / "audio"
 RATE = 16_000
@@ -27,6 +27,14 @@ def spoken(*pauses: float, words: int = 10, fillers: int = 0) -> Timing:
         spans.append(Span(now + pause, now + pause + 2))
         now += pause + 2
     return Timing(tuple(spans), tuple(find_pauses(spans)), words, fillers, 2 * words)
+
+
+def rates(*timings: Timing) -> dict[str, float]:
+    """Of all utterances together."""
+    parts = [timing_parts(timing) for timing in timings]
+    names = {name for own in parts for name in own}
+    sums = {name: np.sum([own[name] for own in parts if name in own], axis=0) for name in names}
+    return {name: top / of for name, (top, of) in sums.items() if of}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +51,7 @@ def test_silences_put_in_are_found_where_and_as_long_as_they_are(sentences):
         pieces += [sentence, np.zeros(round(silence * RATE), np.float32)]
         placed.append((now, now + silence))
         now += silence
-    found = measure_timing(np.concatenate(pieces), RATE)
+    found = measure_timing(speech_spans(np.concatenate(pieces), RATE))
     assert len(placed) == 3  # of which the last is the end of the recording
     for start, end in placed[:-1]:
         assert any(
@@ -53,13 +61,24 @@ def test_silences_put_in_are_found_where_and_as_long_as_they_are(sentences):
 
 
 def test_fluent_reading_has_no_pause_of_its_own(sentences):
-    assert measure_timing(sentences[1], RATE).pauses == ()
+    assert measure_timing(speech_spans(sentences[1], RATE)).pauses == ()
 
 
 def test_silence_has_no_timing():
-    found = measure_timing(np.zeros(RATE, np.float32), RATE, text="hello there")
+    spans = speech_spans(np.zeros(RATE, np.float32), RATE)
+    found = measure_timing(spans, text="hello there")
     assert (found.seconds, found.speech_seconds, found.pauses) == (0, 0, ())
-    assert timing_scores([found]) == {}
+    assert timing_parts(found) == {}
+
+
+def test_words_are_those_of_the_text_and_hesitations_those_that_were_said():
+    found = measure_timing([Span(0, 2)], text="Hello there.", said="Um, hello hello there.")
+    counts = found.n_words, found.n_syllables, found.n_fillers, found.n_repetitions
+    assert counts == (2, 3, 1, 1)
+    assert measure_timing([], text="Um, I I go.").n_fillers == 1
+    assert measure_timing([], text="Um, I I go.").n_repetitions == 1
+    assert measure_timing([], text="Äh, gut.", language="de").n_fillers == 1
+    assert measure_timing([], text="Äh, gut.", language="en").n_fillers == 0
 
 
 def test_gaps_shorter_than_a_pause_are_none():
@@ -70,8 +89,7 @@ def test_gaps_shorter_than_a_pause_are_none():
 
 def test_rates_are_those_counted_by_hand():
     # 4 + 1.5 and 2 seconds; one pause of 1.5 s; 20 words, 3 of them fillers, 40 syllables
-    scores = timing_scores([spoken(1.5, fillers=3), spoken()])
-    value = {name: found.value for name, found in scores.items()}
+    value = rates(spoken(1.5, fillers=3), spoken())
     assert value["pauses_per_minute"] == pytest.approx(60 / 7.5)
     assert value["fillers_per_minute"] == pytest.approx(3 * 60 / 7.5)
     assert value["pauses_per_100_words"] == pytest.approx(5)
@@ -80,11 +98,22 @@ def test_rates_are_those_counted_by_hand():
     assert value["syllables_per_second"] == pytest.approx(40 / 6)
     assert value["long_pause_share"] == 1
     assert value["too_long_pauses_per_minute"] == 0
-    assert value["pause_seconds"] == pytest.approx(1.5)
+    assert value["mean_pause_seconds"] == pytest.approx(1.5)
+
+
+def test_pauses_are_counted_at_several_thresholds_and_long_ones_by_their_length():
+    spans = [Span(0, 1), Span(1.15, 2), Span(2.25, 3), Span(4.5, 8), Span(11, 12)]
+    value = rates(measure_timing(spans))  # gaps of 0.15, 0.25, 1.5 and 3 s in 12 s
+    assert value["pauses_per_minute_100ms"] == pytest.approx(20)
+    assert value["pauses_per_minute"] == pytest.approx(15)
+    assert value["pauses_per_minute_300ms"] == pytest.approx(10)
+    assert value["long_pause_share"] == pytest.approx(2 / 3)
+    assert value["too_long_pauses_per_minute"] == pytest.approx(5)
+    assert value["mean_pause_seconds"] == pytest.approx(4.75 / 3)
 
 
 def test_without_texts_there_are_no_rates_of_words():
-    scores = timing_scores([spoken(1.0, words=0)])
+    scores = rates(spoken(1.0, words=0))
     assert "pauses_per_minute" in scores
     assert not any("words" in name or "fillers" in name or "syllables" in name for name in scores)
 
@@ -96,8 +125,7 @@ def test_time_counts_from_the_first_word():
 
 def test_repetitions_are_rates_of_their_own():
     speech = (Span(0, 30),)
-    timings = [Timing(speech, (), 50, 1, 80, 3), Timing(speech, (), 50, 2, 80, 1)]
-    scores = timing_scores(timings)
-    assert scores["repetitions_per_minute"].value == pytest.approx(4)
-    assert scores["repetitions_per_100_words"].value == pytest.approx(4)
-    assert scores["fillers_per_100_words"].value == pytest.approx(3)
+    value = rates(Timing(speech, (), 50, 1, 80, 3), Timing(speech, (), 50, 2, 80, 1))
+    assert value["repetitions_per_minute"] == pytest.approx(4)
+    assert value["fillers_per_minute"] == pytest.approx(3)
+    assert value["fillers_per_100_words"] == pytest.approx(3)
