@@ -24,7 +24,6 @@ from ttscommon import audio
 from ttscommon.errors import UserError
 from ttscommon.mel import MelRecipe, log_mel
 
-MODES = ("synthesize", "reconstruct", "predict")
 MEL_SUFFIXES = (".pt", ".npy", ".safetensors")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from ttscommon.errors import UserError
 from ttscommon.manifest import match_transcripts, read_transcripts
 from ttscommon.segment import Span, speech_spans
 from ttscommon.transcribe import Transcriber
-
-log = logging.getLogger(__name__)
 
 # Every clip begins and ends alike, as in the measured recipe (docs/lewm.md).
 LEAD, TAIL = 0.04, 0.08  # seconds

@@ -88,20 +88,6 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
     return float(jiwer.wer([r for r, _ in pairs], [h for _, h in pairs]))
 
 
-def duration_ratio(audio: NDArray, reference: NDArray, sample_rate: int) -> float:
-    """How many times as long as the reference, silence at the ends cut off both.
-
-    Raises:
-        ValueError: if the reference is silent throughout
-    """
-    (start, end), (first, last) = (
-        sound_edges(x, sample_rate, SILENCE_DB) for x in (audio, reference)
-    )
-    if last == first:
-        raise ValueError("the reference is silent")
-    return (end - start) / (last - first)
-
-
 def mel_cepstrum(log_mel: NDArray, n_cepstra: int = N_CEPSTRA) -> NDArray[np.float64]:
     """Cepstra 1 to n of a log-mel (M, T) of natural logarithms of magnitudes: (n, T).
 

@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 from ttscommon.errors import UserError
 from ttscommon.files import atomic
 from ttscommon.pages import (
-    LOG_MEL_FLOOR,
-    LOG_MEL_TOP,
     data_uri,
     is_number,
     mel_strip,
@@ -35,7 +33,6 @@ from ttscommon.pages import (
 
 MIME_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 LINE_COLORS = ("#2f8f83", "#c4841d", "#7a6fc0", "#c2566b", "#5b8fc9")  # legible on light and dark
-FRAME_RATE = 24000 / 256  # mel frames per second of the shared recipe
 _INK_LIGHT, _INK_DARK = "#3a3f45", "#b9bec6"
 _PICTURE_DPI = 160
 
@@ -125,27 +122,6 @@ class Report:
 
     def _add(self, kind: str, **content: Any) -> None:
         self._sections[-1].blocks.append({"kind": kind, **content})
-
-
-def mel_figure(log_mel: NDArray, title: str = "", frame_rate: float = FRAME_RATE) -> Figure:
-    """A spectrogram: time in seconds across, mel bands up.
-
-    Args:
-        log_mel: (M, T) natural log
-    """
-    n_mels, n_frames = log_mel.shape
-    figure, axes = _axes(title, height=2.4)
-    axes.imshow(
-        log_mel,
-        origin="lower",
-        aspect="auto",
-        cmap="magma",
-        vmin=LOG_MEL_FLOOR,
-        vmax=LOG_MEL_TOP,
-        extent=(0, n_frames / frame_rate, 0, n_mels),
-    )
-    axes.set(xlabel="seconds", ylabel="mel band")
-    return figure
 
 
 def alignment_figure(attention: NDArray, title: str = "", text: str = "") -> Figure:

@@ -71,19 +71,6 @@ def speech_spans(audio: NDArray[np.float32], sample_rate: int) -> list[Span]:
     return [Span(piece["start"] / VAD_RATE, piece["end"] / VAD_RATE) for piece in found]
 
 
-def segment(
-    audio: NDArray[np.float32], sample_rate: int, *, min_seconds: float, max_seconds: float
-) -> list[Span]:
-    """Cut a long recording into clips of `min_seconds` to `max_seconds`, in silence only.
-
-    Keeps as much speech as it can and prefers long gaps. Left out are speech that runs longer
-    than `max_seconds` without a silence, and speech that stands too far from any other to fill
-    `min_seconds`.
-    """
-    spans = speech_spans(audio, sample_rate)
-    return join_spans(audio, sample_rate, spans, min_seconds=min_seconds, max_seconds=max_seconds)
-
-
 def longest_silence(audio: NDArray[np.float32], sample_rate: int) -> float | None:
     """The middle of the longest silence in seconds, or None where speech never really rests."""
     total = len(audio) / sample_rate
@@ -102,7 +89,15 @@ def join_spans(
     min_seconds: float,
     max_seconds: float,
 ) -> list[Span]:
-    """The clips that `segment` makes of stretches of speech that are already known."""
+    """Cut a long recording into clips of `min_seconds` to `max_seconds`, in silence only.
+
+    Keeps as much speech as it can and prefers long gaps. Left out are speech that runs longer
+    than `max_seconds` without a silence, and speech that stands too far from any other to fill
+    `min_seconds`.
+
+    Args:
+        spans: the stretches of speech
+    """
     silences = _silences(audio, sample_rate, spans)
     # Dynamic programming: score[i] is the best for the first i spans, back[i] how it came about.
     score, back = [0.0], [-1]

@@ -22,6 +22,8 @@ class FitConfig:
 
     Attributes:
         patience: evaluations without a better one after which a run ends; 0: none ends it
+        task_settings: of the family, which mustn't change on a resume
+        data: hashes of what is trained on by name, which mustn't either; they aren't shown
     """
 
     steps: int
@@ -46,6 +48,7 @@ class FitConfig:
     seed: int = 0
     title: str = "train"
     task_settings: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def kept_settings(self, n_processes: int) -> dict[str, Any]:
         """What must stay equal for a resume to go on with the same batches and weights.
@@ -55,18 +58,16 @@ class FitConfig:
         """
         settings = {k: v for k, v in asdict(self).items() if k not in FREE_SETTINGS}
         settings["batches_per_step"] = settings.pop("grad_accumulation") * n_processes
-        return {**settings, "betas": list(self.betas), "task_settings": dict(self.task_settings)}
+        of_task = {**self.task_settings, **settings.pop("data")}
+        return {**settings, "betas": list(self.betas), "task_settings": of_task}
+
+    def shown_settings(self, n_processes: int) -> dict[str, Any]:
+        """The same for people to read: of thousands of clips no word."""
+        return {**self.kept_settings(n_processes), "task_settings": dict(self.task_settings)}
 
     def is_stale(self, step: int, best_step: int) -> bool:
         """Whether the last evaluations, as many as the patience, brought nothing better."""
         return 0 < self.patience * self.evaluate_every <= step - best_step
-
-
-class Batch(Protocol):
-    """A dataclass of tensors with the clips' ids and the number of targets it is scored on."""
-
-    ids: tuple[str, ...]
-    n_targets: int
 
 
 class Task(Protocol):

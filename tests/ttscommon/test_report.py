@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ttscommon.errors import UserError
-from ttscommon.report import Report, alignment_figure, curve_figure, mel_figure
+from ttscommon.report import Report, alignment_figure, curve_figure
 
 LOADING_ATTRIBUTES = {"src", "srcset", "href", "poster", "data", "action"}
 
@@ -52,7 +52,6 @@ def path(tmp_path_factory) -> Path:
     report.section("Measured")
     report.table([{"what": "copy", "distance": 0.4211}, {"what": "text", "ratio": 1}], "8 clips")
     report.section("Figures")
-    report.figure(mel_figure(mel(), "mel"), "a mel")
     report.figure(alignment_figure(np.eye(6), text="ab cd"), "an alignment")
     report.figure(curve_figure({"train": [(0, 2.0), (1, 1.0)], "val": []}, is_log=True), "a loss")
     report.section("Next")
@@ -94,7 +93,7 @@ def test_neighbouring_clips_share_one_time_scale(page):
 
 def test_every_picture_is_a_png_with_words_for_those_who_cannot_see_it(page):
     pictures = page.all("img")
-    assert len(pictures) == 5
+    assert len(pictures) == 4
     for picture in pictures:
         content = base64.b64decode((picture["src"] or "").split(",", 1)[1])
         assert content.startswith(b"\x89PNG")
@@ -103,7 +102,7 @@ def test_every_picture_is_a_png_with_words_for_those_who_cannot_see_it(page):
 
 def test_figures_are_drawn_differently_for_dark_pages(page):
     dark = [source["srcset"] for source in page.all("source")]
-    assert len(dark) == 3
+    assert len(dark) == 2
     assert set(dark).isdisjoint(picture["src"] for picture in page.all("img"))
 
 
@@ -143,8 +142,3 @@ def test_words_stand_at_their_bytes_beside_an_alignment():
     axis = figure.axes[0].yaxis
     assert [label.get_text() for label in axis.get_ticklabels()] == ["नी", "ab"]
     assert list(axis.get_ticklocs()) == [1, 8]  # BOS, then two letters of three bytes and a space
-
-
-def test_a_mel_is_drawn_in_seconds():
-    figure = mel_figure(mel(188), frame_rate=94.0)
-    assert figure.axes[0].get_xlim() == pytest.approx((0, 2))

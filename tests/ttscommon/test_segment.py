@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttscommon.audio import load, trim_silence
-from ttscommon.segment import Span, join_spans, longest_silence, segment, speech_spans
+from ttscommon.segment import Span, join_spans, longest_silence, speech_spans
 
 RECORDINGS = Path(__file__).resolve().parents[2] / "examples" / "sample_speaker" / "audio"
 RATE = 16_000
@@ -25,6 +25,10 @@ def sentences() -> list[np.ndarray]:
     """Four sentences of a real speaker, trimmed."""
     paths = [RECORDINGS / f"spk_00{n}.flac" for n in (1, 2, 3, 4)]
     return [trim_silence(load(path, RATE), RATE, -42.0) for path in paths]
+
+
+def segment(audio: np.ndarray, rate: int) -> list[Span]:
+    return join_spans(audio, rate, speech_spans(audio, rate), min_seconds=3, max_seconds=8)
 
 
 def with_silences(sentences: list[np.ndarray], seconds: float) -> np.ndarray:
@@ -49,7 +53,7 @@ def test_silence_and_hum_hold_no_speech():
 
 def test_a_long_recording_is_cut_only_where_it_is_quiet(sentences):
     audio = with_silences(sentences * 2, 0.4)
-    pieces = segment(audio, RATE, min_seconds=3, max_seconds=8)
+    pieces = segment(audio, RATE)
     assert sum(piece.duration for piece in pieces) > 0.9 * len(audio) / RATE
     loudest = np.abs(audio).max()
     for piece in pieces:
@@ -61,8 +65,8 @@ def test_a_long_recording_is_cut_only_where_it_is_quiet(sentences):
 
 def test_the_sample_rate_of_the_recording_does_not_matter(sentences):
     audio = with_silences(sentences, 0.5)
-    slow = segment(audio, RATE, min_seconds=3, max_seconds=8)
-    fast = segment(soxr.resample(audio, RATE, 44_100), 44_100, min_seconds=3, max_seconds=8)
+    slow = segment(audio, RATE)
+    fast = segment(soxr.resample(audio, RATE, 44_100), 44_100)
     assert [piece.start for piece in fast] == pytest.approx([p.start for p in slow], abs=0.1)
 
 

@@ -18,8 +18,6 @@ from ttscommon.evaluation.wording import (
     without_runs,
 )
 
-POSITIONS = ("initial", "medial", "final")
-
 
 def find_fillers(text: str, language: str) -> list[tuple[str, str]]:
     """(hesitation sound, "initial", "medial" or "final") of each filler in a verbatim text.
@@ -50,24 +48,6 @@ def count_repetitions(heard: str, language: str, *, intended: str = "") -> int:
     """
     again = Counter(_repetitions(heard, language)) - Counter(_repetitions(intended, language))
     return again.total()
-
-
-def corrected_share(observed: float, sensitivity: float, specificity: float) -> float:
-    """The true share behind that of a detector which errs (Rogan and Gladen 1978).
-
-    p = (p_observed + Sp - 1) / (Se + Sp - 1), between 0 and 1.
-
-    Args:
-        sensitivity: share of events that the detector finds, from minutes labelled by hand
-        specificity: share of the rest that it leaves alone
-
-    Raises:
-        ValueError: if the detector is no better than a coin
-    """
-    better = sensitivity + specificity - 1
-    if better <= 0:
-        raise ValueError("a detector no better than chance tells nothing")
-    return min(1.0, max(0.0, (observed + specificity - 1) / better))
 
 
 def _repetitions(text: str, language: str) -> list[tuple[str, ...]]:

@@ -230,11 +230,6 @@ def measures(manners: Sequence[Manner]) -> dict[str, Measure]:
     }
 
 
-def distance(measure: Measure, a: Sequence[Manner], b: Sequence[Manner]) -> float:
-    """Between two sets of utterances; NaN where there is nothing to compare."""
-    return float(measure.compare(measure.rows(a).sum(0), measure.rows(b).sum(0)))
-
-
 def _entropy(p: Array) -> Array:
     """Of a coin that falls with chance p on one side, in nats."""
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -30,7 +30,6 @@ from ttscommon.listening.page import Item, ListeningPage, Version
 from ttscommon.report import Report
 from ttscommon.seeds import seed_for
 
-MOST_SHOWN = 5  # conditions in a picture
 LEAD = (
     "Conditions: `B0` base, `B1` base with hesitations in the text, `L` LoRA only, `P` pattern "
     "only, `LP` both, `0` pattern switched off, `x` another speaker's, `r` random, `R` real "

@@ -12,7 +12,7 @@ import math
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ N_DRAWS = 2000
 ROUNDING = 1e-12  # a difference below it is none
 
 Numbers = Sequence[float] | NDArray
-Statistic = Literal["mean", "median"]
 
 
 @dataclass(frozen=True)
@@ -58,31 +57,6 @@ class Score:
         return cls(float(data["value"]), int(data["n"]), low, high, data.get("p"))
 
 
-def score(
-    values: Numbers,
-    *,
-    statistic: Statistic = "mean",
-    groups: Sequence[Hashable] | None = None,
-    seed: int = 0,
-    n_draws: int = N_DRAWS,
-) -> Score:
-    """The mean or median of one value an utterance.
-
-    Args:
-        groups: what each utterance belongs to, for example its text when several seeds speak it.
-            Utterances of a group vary together, so whole groups are drawn (for means only).
-
-    Raises:
-        ValueError: if there are no values, or one is NaN or infinite
-    """
-    if statistic == "mean":
-        return ratio_score(values, np.ones(len(values)), groups=groups, seed=seed, n_draws=n_draws)
-    if groups is not None:
-        raise ValueError("groups are for means only")
-    (column,) = _checked(values)
-    return _interval((column,), np.median, len(column), seed, n_draws)
-
-
 def ratio_score(
     numerators: Numbers,
     denominators: Numbers,
@@ -93,26 +67,17 @@ def ratio_score(
 ) -> Score:
     """Sum of numerators / sum of denominators, such as errors over words; resampled by utterance.
 
+    Args:
+        groups: what each utterance belongs to, for example its text when several seeds speak it.
+            Utterances of a group vary together, so whole groups are drawn.
+
     Raises:
-        ValueError: as `score`, or if the denominators aren't positive together
+        ValueError: if there are no values, one is NaN or infinite, or the denominators aren't
+            positive together
     """
     columns = _checked(numerators, denominators)
     _require_positive(columns[1])
     return _interval(_summed(columns, groups), _ratio, len(columns[0]), seed, n_draws)
-
-
-def paired_difference(
-    a: Numbers,
-    b: Numbers,
-    *,
-    groups: Sequence[Hashable] | None = None,
-    seed: int = 0,
-    n_draws: int = N_DRAWS,
-) -> Score:
-    """The mean of b - a over utterances that belong together pair by pair."""
-    before, after = _checked(a, b)
-    summed = _summed((after - before, np.ones(len(before))), groups)
-    return _interval(summed, _ratio, len(before), seed, n_draws, is_difference=True)
 
 
 def paired_ratio_difference(
@@ -141,8 +106,8 @@ def share_score(flags: Sequence[bool], *, groups: Sequence[Hashable] | None = No
     A bootstrap would call "none of ten" certain to be zero; Wilson's says at most 28 %.
 
     Args:
-        groups: as in `score`. Utterances of a group count for as many as the groups' differences
-            show them to be worth: for at least one together, for one each at most.
+        groups: as in `ratio_score`. The utterances of a group count for as many as the differences
+            between groups show them to be worth: together for one at least, for one each at most.
     """
     having, _ = columns = _checked(flags, np.ones(len(flags)))
     value, n = float(having.mean()), len(having)

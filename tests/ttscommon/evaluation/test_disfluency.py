@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ttscommon.evaluation.disfluency import corrected_share, count_repetitions, find_fillers
+from ttscommon.evaluation.disfluency import count_repetitions, find_fillers
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,3 @@ def test_fillers_have_a_sound_and_a_place():
     assert find_fillers("Uh, um.", "en") == [("uh", "initial"), ("um", "initial")]
     assert find_fillers("嗯我呃想", "zh") == [("嗯", "initial"), ("呃", "medial")]
     assert find_fillers("All fluent.", "en") == []
-
-
-def test_a_detector_that_errs_is_corrected_for():
-    observed = 0.8 * 0.3 + (1 - 0.9) * 0.7  # of 30 % true events
-    assert corrected_share(observed, 0.8, 0.9) == pytest.approx(0.3)
-    assert corrected_share(0.05, 0.8, 0.9) == 0
-    assert corrected_share(0.9, 0.8, 0.9) == 1
-    with pytest.raises(ValueError, match="no better than chance"):
-        corrected_share(0.5, 0.5, 0.5)

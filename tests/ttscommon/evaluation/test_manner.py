@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from ttscommon.evaluation.likeness import Likeness, draw, half_split_floor, likeness
-from ttscommon.evaluation.manner import Manner, distance, measures
+from ttscommon.evaluation.manner import Manner, Measure, measures
 from ttscommon.evaluation.pauses import Timing, find_pauses
 from ttscommon.evaluation.placement import Place
 from ttscommon.segment import Span
@@ -25,6 +25,10 @@ def manner(
         now += pause + 2
     counts = 10, fillers, 20, repetitions
     return Manner(group, Timing(tuple(spans), tuple(find_pauses(spans)), *counts), **more)
+
+
+def distance(measure: Measure, a: list[Manner], b: list[Manner]) -> float:
+    return float(measure.compare(measure.rows(a).sum(0), measure.rows(b).sum(0)))
 
 
 def apart(name: str, a: list[Manner], b: list[Manner]) -> float:

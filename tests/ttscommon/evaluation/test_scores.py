@@ -10,12 +10,20 @@ import pytest
 from ttscommon.evaluation.scores import (
     Score,
     holm,
-    paired_difference,
     paired_ratio_difference,
     ratio_score,
-    score,
     share_score,
 )
+
+
+def score(values, **how) -> Score:
+    """Of values whose denominators are all 1."""
+    return ratio_score(values, np.ones(len(values)), **how)
+
+
+def paired_difference(a, b, **how) -> Score:
+    """As `score`."""
+    return paired_ratio_difference((a, np.ones(len(a))), (b, np.ones(len(b))), **how)
 
 
 def coverage(draw, truth: float, n_trials: int = 200) -> float:
@@ -69,7 +77,8 @@ def test_a_rate_weighs_utterances_by_their_length():
 
 def test_a_paired_difference_is_b_minus_a():
     found = paired_difference([1, 2, 3], [2, 3, 4])
-    assert (found.value, found.n, found.low, found.high) == (1, 3, 1, 1)
+    assert (found.value, found.n) == (1, 3)
+    assert (found.low, found.high) == pytest.approx((1, 1))
     rates = paired_ratio_difference(([1, 1], [10, 10]), ([2, 4], [10, 10]))
     assert rates.value == pytest.approx(0.2)
 
@@ -121,11 +130,6 @@ def test_a_difference_keeps_its_p_on_the_way_through_a_file():
     found = paired_difference([1, 2, 3], [2, 4, 3])
     assert found.p is not None
     assert Score.from_dict(found.to_dict()) == found
-
-
-def test_the_median_does_not_follow_one_wild_value():
-    found = score([1, 2, 3, 4, 1000], statistic="median")
-    assert found.value == 3
 
 
 def test_scores_repeat_themselves():
