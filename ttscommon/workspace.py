@@ -193,6 +193,10 @@ class Speaker:
         return SystemFolder(self.folder / "lewm")
 
     @property
+    def higgs(self) -> SystemFolder:
+        return SystemFolder(self.folder / "higgs")
+
+    @property
     def systems(self) -> dict[str, SystemFolder]:
         """Those that have a folder here, by name."""
         folders = {name: SystemFolder(self.folder / name) for name in SYSTEM_NAMES}
