@@ -308,12 +308,8 @@ class Training:
             device=self.job.device,
             seed=config.seed,
             title=title,
-            task_settings={
-                **self.settings(),
-                "base": origin.base,
-                "clips": dict(origin.clips),
-                "held_out": _hashes(self.held_out),
-            },
+            task_settings={**self.settings(), "base": origin.base},
+            data={"clips": dict(origin.clips), "held_out": _hashes(self.held_out)},
         )
 
 

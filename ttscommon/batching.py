@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ttscommon.errors import UserError
 from ttscommon.seeds import seed_for
@@ -127,6 +128,16 @@ def _cut(
     if current:
         batches.append(tuple(current))
     return batches
+
+
+class LoadedBatches(Dataset):
+    """A plan as a map from key to batch, so that loader processes can serve it."""
+
+    def __init__(self, plan: BatchPlan[Any]):
+        self.plan = plan
+
+    def __getitem__(self, key: BatchKey) -> Any:
+        return self.plan.load(key)
 
 
 def pad(rows: Sequence[Tensor], value: float = 0) -> tuple[Tensor, Tensor]:

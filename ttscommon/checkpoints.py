@@ -61,6 +61,7 @@ class State:
 
     Attributes:
         metrics, best_metrics: of the last evaluation, and of the best
+        is_due: the evaluation of this step failed, and is still to be done
     """
 
     step: int
@@ -71,6 +72,7 @@ class State:
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
     finished: bool = False
+    is_due: bool = False
 
 
 def save_state(

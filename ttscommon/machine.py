@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from datetime import timedelta
 
 import torch
@@ -47,3 +49,19 @@ def processes(device: str = "auto", *, patience: timedelta | None = None) -> Par
     """
     options = {} if patience is None else {"timeout": patience}
     return PartialState(cpu=on_cpu(device), **options)
+
+
+@contextlib.contextmanager
+def memory_advice(when: str) -> Iterator[None]:
+    """Say what to do where a GPU's memory doesn't suffice.
+
+    Raises:
+        UserError: instead of torch's own
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise UserError(
+            f"out of GPU memory {when}",
+            fix="halve --batch-size and double --grad-accumulation: nearly the same, less memory",
+        ) from error

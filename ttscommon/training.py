@@ -22,9 +22,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from ttscommon.batching import BatchKey, BatchPlan, CountedEpochs, move
+from ttscommon.batching import BatchPlan, CountedEpochs, LoadedBatches, move
 from ttscommon.checkpoints import (
     RunFolder,
     State,
@@ -37,7 +37,7 @@ from ttscommon.checkpoints import (
 from ttscommon.errors import UserError
 from ttscommon.interrupt import StopRequest, stop_requests
 from ttscommon.losses import Losses
-from ttscommon.machine import on_cpu
+from ttscommon.machine import memory_advice, on_cpu
 from ttscommon.parameters import trained_of
 from ttscommon.progress import Monitor
 from ttscommon.schedule import Average, learning_rate_share
@@ -135,7 +135,7 @@ class _Loop:
             title=config.title,
             watched=config.monitor,
             command=run.command,
-            settings=state.settings,
+            settings=config.shown_settings(accelerator.num_processes),
             device=str(accelerator.device),
         )
         if accelerator.is_main_process:
@@ -149,21 +149,23 @@ class _Loop:
     def run(self, stop: StopRequest) -> FitReport:
         config, batches = self.config, self._batches()
         began = self.state.step
-        for step in range(began + 1, config.steps + 1):
-            with _memory_advice(f"at step {step}"):
-                stopping, is_late = self._train_step(step, batches, stop)
-            if step - began <= GRADIENT_CHECK_STEPS:
-                self._check_gradients(last=step - began == GRADIENT_CHECK_STEPS)
-            last, is_scored = step == config.steps, False
-            if last or stopping or step % config.log_every == 0 or self._is_cpu:
-                self._report(step, line=last or step % config.log_every == 0)
-            if last or step % config.evaluate_every == 0:
-                is_scored = True
-                with _memory_advice(f"while evaluating at step {step}"):
-                    self._evaluate(step)
-                last = last or self._is_stale(step)
-            if last:
-                self._export(self.folder.final, step)
+        for step in range(began + (not self.state.is_due), config.steps + 1):
+            last, stopping, is_late = step == config.steps, False, False
+            if step > began:
+                with memory_advice(f"at step {step}"):
+                    stopping, is_late = self._train_step(step, batches, stop)
+                if step - began <= GRADIENT_CHECK_STEPS:
+                    self._check_gradients(last=step - began == GRADIENT_CHECK_STEPS)
+                if last or stopping or step % config.log_every == 0 or self._is_cpu:
+                    self._report(step, line=last or step % config.log_every == 0)
+            is_scored = last or step % config.evaluate_every == 0
+            with self._resumable(step):
+                if is_scored:
+                    with memory_advice(f"while evaluating at step {step}"):
+                        self._evaluate(step)
+                    last = last or self._is_stale(step)
+                if last:
+                    self._export(self.folder.final, step)
             if last or stopping or is_scored or is_late or step % config.save_every == 0:
                 self._save(step, finished=last)
             if stopping and not last:
@@ -225,7 +227,7 @@ class _Loop:
         left = (self.config.steps - self.state.step) * self.config.grad_accumulation
         mine = itertools.islice(self.epochs.all_keys(), first + rank, None, world)
         keys = itertools.islice(mine, left)  # lazy: a long run has millions
-        loaded, workers = _Loaded(self.plan), self.config.workers
+        loaded, workers = LoadedBatches(self.plan), self.config.workers
         return iter(DataLoader(loaded, batch_size=None, sampler=keys, num_workers=workers))
 
     def _check_gradients(self, *, last: bool) -> None:
@@ -290,7 +292,7 @@ class _Loop:
         self.monitor.scalars("val", step, metrics)
         shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         if not math.isfinite(metrics[self.config.monitor]):
-            raise UserError(
+            raise _NotFiniteError(
                 f"scores of the held-out clips are not finite at step {step}: {shown}",
                 where=self.folder.state,
                 fix="look at these clips, or lower --learning-rate; the last save is good",
@@ -320,11 +322,28 @@ class _Loop:
 
     def _save(self, step: int, *, finished: bool) -> None:
         self._refuse_nan()
-        self.state = replace(self.state, step=step, finished=finished)
+        self.state = replace(self.state, step=step, finished=finished, is_due=False)
         if self.accelerator.is_main_process:
             save_state(self.folder.state, self.state, self.saved, self.optimizer, self.names)
         self.saved_at = time.monotonic()
         self.accelerator.wait_for_everyone()
+
+    @contextlib.contextmanager
+    def _resumable(self, step: int) -> Iterator[None]:
+        """Save what was trained where scoring or writing it fails; a resume begins with these."""
+        before, fails = self.state, True
+        try:
+            yield
+            fails = False
+        except (_NotFiniteError, KeyboardInterrupt):
+            fails = False  # weights that aren't worth keeping, or nobody wants to wait
+            raise
+        finally:
+            # No waiting for other processes: they may be waiting for what this one failed to do.
+            if fails and self.accelerator.is_main_process:
+                due = replace(before, step=step, finished=False, is_due=True)
+                save_state(self.folder.state, due, self.saved, self.optimizer, self.names)
+                log.info("%s: saved at step %d", self.config.title, step)
 
     @property
     def _is_save_overdue(self) -> bool:
@@ -356,14 +375,8 @@ class _Loop:
         return self.accelerator.device.type == "cpu"
 
 
-class _Loaded(Dataset):
-    """A plan as a map from key to batch, so that loader processes can serve it."""
-
-    def __init__(self, plan: BatchPlan[Any]):
-        self.plan = plan
-
-    def __getitem__(self, key: BatchKey) -> Any:
-        return self.plan.load(key)
+class _NotFiniteError(UserError):
+    """Scores that no number stands for."""
 
 
 def _accelerator(config: FitConfig) -> Accelerator:
@@ -384,14 +397,3 @@ def _is_over(state: State, config: FitConfig) -> bool:
 def _report_of(state: State) -> FitReport:
     metrics = state.best_metrics or state.metrics
     return FitReport(state.step, state.best_step, state.best_value, metrics)
-
-
-@contextlib.contextmanager
-def _memory_advice(when: str) -> Iterator[None]:
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise UserError(
-            f"out of GPU memory {when}",
-            fix="halve --batch-size and double --grad-accumulation: nearly the same, less memory",
-        ) from error

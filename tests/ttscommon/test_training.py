@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,60 @@ def test_scores_that_are_no_numbers_end_the_run_with_a_good_save(
         fit(ScoredTask(losses), ToyPlan(), toy_config(steps=4), toy_run(tmp_path))
     report = fit(ScoredTask([1.0] * 4), ToyPlan(), toy_config(steps=4), toy_run(tmp_path))
     assert report.step == 4
+
+
+class Fails(ToyTask):
+    """Breaks once, in an evaluation or in writing what came of it."""
+
+    def __init__(self, where: str, at: int):
+        super().__init__()
+        self.where, self.at = where, at
+
+    def evaluate(self, module, monitor, step):
+        self._break("evaluate", step)
+        return super().evaluate(module, monitor, step)
+
+    def export(self, module, folder, step, metrics):
+        self._break(folder.name, step)
+        super().export(module, folder, step, metrics)
+
+    def _break(self, where: str, step: int) -> None:
+        if (where, step) == (self.where, self.at):
+            raise ZeroDivisionError("as if the recogniser crashed")
+
+
+@pytest.mark.parametrize(
+    ("where", "at"), [("evaluate", 6), ("best", 6), ("evaluate", 12), ("final", 12)]
+)
+def test_a_failing_evaluation_costs_no_step_and_is_made_up_for(
+    tmp_path: Path, where: str, at: int
+) -> None:
+    rare = toy_config(evaluate_every=6, save_every=500)
+    straight = fit(ToyTask(), ToyPlan(), rare, toy_run(tmp_path / "straight"))
+    with pytest.raises(ZeroDivisionError):
+        fit(Fails(where, at), ToyPlan(), rare, toy_run(tmp_path / "broken"))
+    state = load_state(tmp_path / "broken/state")
+    assert state is not None
+    assert (state.step, state.finished) == (at, False)
+    mended = ToyPlan()
+    assert fit(ToyTask(), mended, rare, toy_run(tmp_path / "broken")) == straight
+    assert mended.n_loads == 12 - at  # no step is trained twice
+    check_same_bits(tmp_path / "straight", tmp_path / "broken")
+    best = [load_file(tmp_path / run / "best/toy.st") for run in ("straight", "broken")]
+    assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
+
+
+def test_thousands_of_clips_are_compared_and_not_shown(tmp_path: Path) -> None:
+    hashes = {f"clip{number}": "abc" for number in range(1000)}
+    config = toy_config(steps=1, task_settings={"rank": 8}, data={"clips": hashes})
+    fit(ToyTask(), ToyPlan(), config, toy_run(tmp_path))
+    assert read_json(tmp_path / "logs/run.json")["settings"]["task_settings"] == {"rank": 8}
+    page = (tmp_path / "logs/report.html").read_text(encoding="utf-8")
+    assert "rank" in page
+    assert "clip999" not in page
+    changed = replace(config, data={"clips": {**hashes, "clip7": "xyz"}})
+    with pytest.raises(UserError, match=r"task_settings\.clips\.clip7: abc -> xyz"):
+        fit(ToyTask(), ToyPlan(), changed, toy_run(tmp_path))
 
 
 def test_a_resume_point_follows_each_evaluation_and_ten_minutes(tmp_path: Path, monkeypatch):
