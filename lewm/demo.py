@@ -32,7 +32,7 @@ from ttscommon.files import atomic
 from ttscommon.manifest import Clip, read_manifest
 from ttscommon.mel import log_mel
 from ttscommon.metrics import mel_dtw
-from ttscommon.progress import read_records
+from ttscommon.progress import read_kept
 from ttscommon.report import Report, alignment_figure, curve_figure
 from ttscommon.workspace import Speaker
 
@@ -172,7 +172,7 @@ def write_report(speaker: Speaker, config: TrainConfig, outcome: Outcome, comman
             report.figure(figure, heading.capitalize())
     report.section("Training")
     for stage, value in (("autoencoder", "mel_l1"), ("predictor", "mel_dtw")):
-        records = read_records(speaker.lewm.logs / stage / "progress.jsonl")
+        records = read_kept(speaker.lewm.logs / stage / "progress.jsonl")
         report.figure(_curves(records, value), f"{stage}: training loss, held-out {value}")
     report.section("Next")
     report.code(commands)

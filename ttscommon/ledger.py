@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ttscommon.files import atomic
-from ttscommon.records import read_records
+from ttscommon.records import read_kept
 
 READ_WHOLE = 256 * 2**20  # bytes, half a second
 N_BLOCKS, BLOCK = 257, 2**16  # 16 MB
@@ -24,7 +24,7 @@ class Ledger:
 
     def __init__(self, path: Path):
         self.path = path
-        records = (record for record in read_records(path) if isinstance(record, dict))
+        records = (record for record in read_kept(path) if isinstance(record, dict))
         self._values = {r["key"]: r["value"] for r in records if {"key", "value"} <= set(r)}
 
     def __contains__(self, key: str) -> bool:

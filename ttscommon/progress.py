@@ -24,7 +24,7 @@ from ttscommon.files import read_json, write_json
 from ttscommon.memory import gpu_peak, peak
 from ttscommon.monitor_page import MACHINE, About, MonitorPage
 from ttscommon.records import append_record, keep_until
-from ttscommon.records import read_records as read_records  # who reads the record looks here
+from ttscommon.records import read_kept as read_kept  # who reads the record looks here
 from ttscommon.samples import Samples
 from ttscommon.sound_progress import clock
 

@@ -14,8 +14,11 @@ from ttscommon.files import atomic
 log = logging.getLogger(__name__)
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a file; a last line cut short by a kill is left out."""
+def read_kept(path: Path) -> list[dict[str, Any]]:
+    """The records of a file of ours; a last line cut short by a kill is left out.
+
+    `ttscommon.manifest.read_records` refuses such a line: what people write has to be whole.
+    """
     if not path.exists():
         return []
     records = []
@@ -51,7 +54,7 @@ def keep_until(path: Path, step: int) -> tuple[list[dict[str, Any]], list[dict[s
     Returns:
         the records that stay, and those that were dropped
     """
-    records = read_records(path)
+    records = read_kept(path)
     kept = [record for record in records if record["step"] <= step]
     write_records(path, kept)
     return kept, [record for record in records if record["step"] > step]

@@ -20,7 +20,7 @@ from tests.fresh import FRESH, METHOD
 from tests.lewm.prepared import prepare_tones
 from tools.lewm_train import build_parser, configs, main
 from ttscommon.errors import UserError
-from ttscommon.progress import read_records
+from ttscommon.progress import read_kept
 
 STEPS = ["--autoencoder-steps", "6", "--predictor-steps", "6", "--evaluate-every", "3"]
 SMALL = ["--preset", "tiny", "--batch-size", "4", "--save-every", "2", "--device", "cpu"]
@@ -199,10 +199,10 @@ def test_the_predictor_learns_the_tones(tmp_path: Path) -> None:
     data = prepare_tones(tmp_path / "data", n_clips=12)
     steps = ["--autoencoder-steps", "30", "--predictor-steps", "60", "--evaluate-every", "30"]
     main([*arguments(data, tmp_path / "out"), *steps])
-    records = read_records(tmp_path / "out/logs/predictor/progress.jsonl")
+    records = read_kept(tmp_path / "out/logs/predictor/progress.jsonl")
     losses = [r["prediction"] for r in records if r["group"] == "train"]
     assert losses[-1] < 0.85 * losses[0]
-    copies = read_records(tmp_path / "out/logs/autoencoder/progress.jsonl")
+    copies = read_kept(tmp_path / "out/logs/autoencoder/progress.jsonl")
     errors = [r["mel_l1"] for r in copies if r["group"] == "val"]
     assert errors[-1] < 0.9
 

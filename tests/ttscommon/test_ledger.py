@@ -6,7 +6,7 @@ import pytest
 
 from ttscommon import ledger
 from ttscommon.ledger import Ledger, content_key
-from ttscommon.records import read_records
+from ttscommon.records import read_kept
 
 
 def test_results_are_there_for_the_next_run(tmp_path):
@@ -71,4 +71,4 @@ def test_large_files_of_weights_are_known_by_samples(tmp_path, monkeypatch, plac
 def test_a_line_cut_inside_a_letter_costs_that_line_alone(tmp_path):
     path = tmp_path / "kept.jsonl"
     path.write_bytes('{"a": "\u2028ö"}\n{"b": "ö'.encode()[:-1])
-    assert read_records(path) == [{"a": "\u2028ö"}]
+    assert read_kept(path) == [{"a": "\u2028ö"}]

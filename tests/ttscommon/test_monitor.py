@@ -22,7 +22,7 @@ from tests.ttscommon.toy_task import ToyPlan, ToyTask, toy_config, toy_run
 from ttscommon import training
 from ttscommon.batching import CountedEpochs
 from ttscommon.progress import Monitor
-from ttscommon.records import read_records
+from ttscommon.records import read_kept
 from ttscommon.training import fit
 
 RATE = 16_000
@@ -66,7 +66,7 @@ def finished(tmp_path_factory) -> Path:
 
 
 def test_a_line_tells_losses_pace_memory_and_what_is_left(finished):
-    records = read_records(finished / "logs/progress.jsonl")
+    records = read_kept(finished / "logs/progress.jsonl")
     trained = [record for record in records if record["group"] == "train"]
     assert [record["step"] for record in trained] == [2, 4, 6, 8, 10, 12]
     expected = {"loss", "error", "grad_norm", "lr", "clips_per_second", "memory_gb"}
@@ -80,11 +80,11 @@ def test_a_line_tells_losses_pace_memory_and_what_is_left(finished):
 def test_a_killed_run_goes_on_without_a_step_twice(tmp_path):
     train_until_killed(tmp_path, kill_at=8)
     path = tmp_path / "logs/progress.jsonl"
-    assert read_records(path)[-1]["step"] == 8  # done again, since step 7 was saved last
+    assert read_kept(path)[-1]["step"] == 8  # done again, since step 7 was saved last
     with path.open("a", encoding="utf-8") as file:
         file.write('{"step": 8, "gro')
     train(tmp_path)
-    records = read_records(path)
+    records = read_kept(path)
     keys = [(record["group"], record["step"]) for record in records]
     assert len(set(keys)) == len(keys)
     assert [step for group, step in keys if group == "val"] == list(range(1, 13))
@@ -103,7 +103,7 @@ def test_the_page_of_a_resumed_run_holds_what_came_before(tmp_path):
     assert "From the beginning" in page
     assert "From step 7" in page
     assert (tmp_path / "logs/samples/0000003-generated.flac").read_bytes() == old
-    samples = [(r["name"], r["step"]) for r in read_records(tmp_path / "logs/samples.jsonl")]
+    samples = [(r["name"], r["step"]) for r in read_kept(tmp_path / "logs/samples.jsonl")]
     assert len(set(samples)) == len(samples) == 3 * len({1, *range(3, 13)})
 
 
@@ -117,7 +117,7 @@ def test_samples_of_the_first_the_best_and_the_newest_evaluations_stay(tmp_path)
         monitor.scalars("val", step, {"loss": abs(step - 12), "other": -step})
     monitor.close()
     stay = [1, 7, 12, *range(21, 31)]
-    listed = read_records(tmp_path / "samples.jsonl")
+    listed = read_kept(tmp_path / "samples.jsonl")
     assert [one["step"] for one in listed if one["name"] == "generated"] == stay
     assert [one["step"] for one in listed if one["name"] == "recording"] == [1]
     files = {str(path.relative_to(tmp_path)) for path in (tmp_path / "samples").iterdir()}
@@ -129,7 +129,7 @@ def test_samples_of_the_first_the_best_and_the_newest_evaluations_stay(tmp_path)
     again.audio("generated", 31, np.zeros(80, np.float32), RATE)
     again.scalars("val", 31, {"loss": 50.0})
     again.close()
-    listed = read_records(tmp_path / "samples.jsonl")
+    listed = read_kept(tmp_path / "samples.jsonl")
     assert [one["step"] for one in listed if one["name"] == "generated"] == [
         1, 7, 12, *range(22, 32)]  # fmt: skip
 
@@ -138,7 +138,7 @@ def test_a_run_that_starts_anew_forgets_the_old_one(tmp_path):
     train(tmp_path)
     shutil.rmtree(tmp_path / "state")
     train(tmp_path, steps=4)
-    assert read_records(tmp_path / "logs/progress.jsonl")[-1]["step"] == 4
+    assert read_kept(tmp_path / "logs/progress.jsonl")[-1]["step"] == 4
     assert "at step 12</title>" not in page_of(tmp_path)
     assert max(int(p.name[:7]) for p in (tmp_path / "logs/samples").iterdir()) == 4
     assert len(json.loads((tmp_path / "logs/run.json").read_text())["starts"]) == 1
@@ -197,7 +197,7 @@ def test_numbers_that_are_not_finite_are_left_out_of_the_page(tmp_path):
     monitor.scalars("val", 1, {"loss": float("nan"), "rate": float("inf")})
     monitor.step(2, {"loss": 0.25, "flat": 0.0}, lr=0.0)
     monitor.close()
-    last = read_records(tmp_path / "progress.jsonl")[1]
+    last = read_kept(tmp_path / "progress.jsonl")[1]
     assert (last["loss"], last["rate"]) == (None, None)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "nan" not in page

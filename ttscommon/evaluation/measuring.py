@@ -26,7 +26,7 @@ from ttscommon.evaluation.prosody import measure_prosody
 from ttscommon.evaluation.quality import measure_quality
 from ttscommon.evaluation.verdicts import judge
 from ttscommon.evaluation.voices import SpeakerEncoder, load_ge2e, load_xvector, speech_only
-from ttscommon.records import read_records
+from ttscommon.records import read_kept
 from ttscommon.segment import Span, speech_spans
 from ttscommon.sound_progress import clock
 from ttscommon.transcribe import Transcriber, WordTranscriber, sentence
@@ -236,7 +236,7 @@ def _content(path: Path) -> str:
 
 def _known(cache: Path, mark: str) -> dict[str, Measured]:
     """What these instruments found; other ones, or older programs, may have kept other things."""
-    records = [record for record in read_records(cache) if isinstance(record, dict)]
+    records = [record for record in read_kept(cache) if isinstance(record, dict)]
     ours = [r for r in records if str(r.get("key")).endswith(f"-{mark}") and "measured" in r]
     return {record["key"]: Measured(**record["measured"]) for record in ours}
 

@@ -13,7 +13,7 @@ from ttscommon.evaluation.conditions import Utterance, find_utterances, pair
 from ttscommon.evaluation.evaluate import read_evaluation
 from ttscommon.evaluation.likeness import FEWEST_RECORDINGS
 from ttscommon.exclusions import usable_clips
-from ttscommon.records import read_records
+from ttscommon.records import read_kept
 from ttscommon.transcripts import clip_texts
 from ttscommon.workspace import VALIDATION_MANIFEST, Speaker
 
@@ -92,7 +92,7 @@ def _held_out(speaker: Speaker) -> set[Path]:
     manifest = speaker.processed / VALIDATION_MANIFEST
     if not manifest.is_file():
         return set()
-    lines = [line for line in read_records(manifest) if "audio_path" in line]
+    lines = [line for line in read_kept(manifest) if "audio_path" in line]
     return {(manifest.parent / line["audio_path"]).resolve() for line in lines}
 
 

@@ -23,7 +23,7 @@ from ttscommon.evaluation.evaluate import (
 )
 from ttscommon.evaluation.measuring import Instruments, measure_all
 from ttscommon.evaluation.scores import Score
-from ttscommon.records import append_record, read_records
+from ttscommon.records import append_record, read_kept
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "sample_speaker"
 RATE = 16_000
@@ -212,7 +212,7 @@ def test_another_encoder_of_the_same_metric_measures_anew(tmp_path, instruments)
     other = replace(instruments, encoders={"similarity": Other()})
     assert other.key != instruments.key
     measure_all(paths, other, cache=cache)
-    assert len(read_records(cache)) == 2
+    assert len(read_kept(cache)) == 2
 
 
 def test_what_an_older_program_kept_is_passed_over(tmp_path, instruments):
