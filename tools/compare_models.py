@@ -23,13 +23,11 @@ from indextts.config import DecodingConfig, SpeechConfig
 from indextts.tuned import Tuned, listing, trained
 from ttscommon.cli import Parser, add_config_flags, add_device, add_training_root, given, run
 from ttscommon.errors import UserError
+from ttscommon.evaluation import EXIT_WORSE, KEPT, NO_RECOGNISER
 from ttscommon.outputs import read_texts, require_writable
 from ttscommon.workspace import Speaker
 
-EXIT_WORSE = 3
-NO_RECOGNISER = "none"
 OUTPUT = Path("outputs/comparison")  # without a speaker
-KEPT = "measured.jsonl"
 SPEECH = ("diffusion_steps", "cfg_rate", "prompt_seconds", "batch_size")
 DECODING = ("num_beams", "temperature", "top_k", "top_p", "repetition_penalty", "max_mel_tokens")
 

@@ -21,12 +21,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from ttscommon.cli import Parser, add_device, add_overwrite, add_training_root, run
 from ttscommon.errors import UserError
-from ttscommon.evaluation import KEPT
+from ttscommon.evaluation import EXIT_WORSE, KEPT, NO_RECOGNISER
 from ttscommon.outputs import require_new, require_writable
 from ttscommon.workspace import Speaker
-
-EXIT_WORSE = 3
-NO_RECOGNISER = "none"
 
 
 def build_parser() -> Parser:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from ttscommon.cli import Parser, add_device, add_overwrite, run
+from ttscommon.evaluation import EXIT_WORSE, KEPT, NO_RECOGNISER
 from ttscommon.files import write_json
 from ttscommon.outputs import require_new, require_writable
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from ttscommon.evaluation.measuring import Instruments
     from ttscommon.evaluation.pattern_protocol import PatternResult
 
-EXIT_WORSE = 3
-NO_RECOGNISER = "none"
-KEPT = "measured.jsonl"
 # A base that is understood worse doesn't read its text, and nothing can be said about manners.
 MOST_ERRORS = 0.25
 
