@@ -6,14 +6,13 @@ there, since all keep their state in the same file.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from indextts.checkpoint import CheckpointFolder
-from ttscommon.cli import add_device, add_training_root
+from ttscommon.cli import add_device, add_training_root, given
 from ttscommon.errors import UserError
 from ttscommon.sound_progress import clock
 from ttscommon.stages import Chain, Done, Stage, Step
@@ -21,6 +20,7 @@ from ttscommon.transcripts import text_sources
 from ttscommon.workspace import Speaker, speaker_flags
 
 EXIT_WORSE = 3
+C = TypeVar("C")
 
 
 def add_recordings(group: Any) -> None:
@@ -54,14 +54,11 @@ def add_machine(group: Any) -> None:
         nargs="?",
         const="bf16",
         choices=("no", "bf16"),
-        default=argparse.SUPPRESS,
         help="precision of the computations; --amp alone is bf16 (default: no)",
     )
 
 
-def chain_of(
-    stages: Sequence[Stage], args: argparse.Namespace, speaker: Speaker, resume: str
-) -> Chain:
+def chain_of(stages: Sequence[Stage], args: Any, speaker: Speaker, resume: str) -> Chain:
     """The stages that aren't to be skipped, with the state of the speaker's chain."""
     wanted = [stage for stage in stages if stage.name not in args.skip]
     return Chain(wanted, speaker.pipeline, resume=resume)
@@ -110,7 +107,7 @@ def times(done: Sequence[Done]) -> list[str]:
     return [*lines, f"{'all':{width}} {clock(sum(one.seconds for one in done)):>8}"]
 
 
-def data_stages(args: argparse.Namespace, speaker: Speaker) -> list[Stage]:
+def data_stages(args: Any, speaker: Speaker) -> list[Stage]:
     """From recordings to clips with texts: nothing here asks for the model."""
     whose = speaker_flags([speaker])
     texts = text_sources(speaker)
@@ -143,7 +140,7 @@ def data_stages(args: argparse.Namespace, speaker: Speaker) -> list[Stage]:
     ]
 
 
-def embeddings_stage(args: argparse.Namespace, speaker: Speaker, folder: CheckpointFolder) -> Stage:
+def embeddings_stage(args: Any, speaker: Speaker, folder: CheckpointFolder) -> Stage:
     """The voice, stored."""
     return Stage(
         name="embeddings",
@@ -178,21 +175,26 @@ def texts_of(speaker: Speaker) -> list[Path]:
     return [*text_sources(speaker), speaker.transcripts_verbatim]
 
 
-def sounds(args: argparse.Namespace, speaker: Speaker) -> Path:
+def sounds(args: Any, speaker: Speaker) -> Path:
     return speaker.clips_folder if "segment" in args.skip else speaker.clips
 
 
-def recogniser(args: argparse.Namespace) -> list[str]:
+def recogniser(args: Any) -> list[str]:
     language = ["--language", args.language] if args.language else []
     return ["--whisper-model", args.whisper_model, *language]
 
 
-def device(args: argparse.Namespace) -> list[str]:
+def device(args: Any) -> list[str]:
     return ["--device", args.device] if args.device != "auto" else []
 
 
-def model_dir(args: argparse.Namespace) -> list[str]:
+def model_dir(args: Any) -> list[str]:
     return ["--model-dir", str(args.model_dir)] if args.model_dir else []
+
+
+def settings(args: Any, cls: type[C]) -> C:
+    """A config with whatever was given by a flag."""
+    return cls(**{name: value for name, value in given(args, cls).items() if value is not None})
 
 
 def flags_for(values: Mapping[str, Any]) -> list[str]:

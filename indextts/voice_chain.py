@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
+from typing import Any
 
 from indextts import chains
 from indextts.checkpoint import CheckpointFolder
 from indextts.clips import TRAIN_MANIFEST, VALIDATION_MANIFEST
 from indextts.train_config import LoraTrainConfig, setting
 from indextts.tuned import adapters
-from ttscommon.cli import given
 from ttscommon.stages import Stage
 from ttscommon.workspace import Speaker, speaker_flags
 
@@ -30,7 +29,7 @@ class EveningConfig(LoraTrainConfig):
     patience: int = setting(5, "evaluations without a better one before it ends; 0: any number")
 
 
-def chain(args: argparse.Namespace, speaker: Speaker) -> list[Stage]:
+def chain(args: Any, speaker: Speaker) -> list[Stage]:
     """The stages with their commands, and what each of them reads and leaves."""
     folder = CheckpointFolder.open(args.model_dir)
     flags = [*speaker_flags([speaker]), *chains.model_dir(args)]
@@ -43,7 +42,7 @@ def chain(args: argparse.Namespace, speaker: Speaker) -> list[Stage]:
 
 
 def _training_stages(
-    args: argparse.Namespace, speaker: Speaker, folder: CheckpointFolder, flags: list[str]
+    args: Any, speaker: Speaker, folder: CheckpointFolder, flags: list[str]
 ) -> list[Stage]:
     """From clips with texts to an adapter."""
     base = chains.base(folder)
@@ -73,7 +72,7 @@ def _training_stages(
 
 
 def _comparison_stage(
-    args: argparse.Namespace, speaker: Speaker, folder: CheckpointFolder, flags: list[str]
+    args: Any, speaker: Speaker, folder: CheckpointFolder, flags: list[str]
 ) -> Stage:
     """What was trained beside the base."""
     manifests = [speaker.processed / name for name in (TRAIN_MANIFEST, VALIDATION_MANIFEST)]
@@ -90,12 +89,12 @@ def _comparison_stage(
     )
 
 
-def _training(args: argparse.Namespace) -> list[str]:
-    config = EveningConfig(**given(args, EveningConfig))
+def _training(args: Any) -> list[str]:
+    config = chains.settings(args, EveningConfig)
     return chains.flags_for({name: getattr(config, name) for name in (*TRAINING, *LORA, "amp")})
 
 
-def _comparison(args: argparse.Namespace) -> list[str]:
+def _comparison(args: Any) -> list[str]:
     speech = ["--diffusion-steps", str(args.diffusion_steps), "--num-beams", str(args.num_beams)]
     if args.test_texts:
         return [*speech, *(word for text in args.test_texts for word in ("--text", text))]
