@@ -1,0 +1,200 @@
+"""The same texts in every condition of the pattern protocol, as folders of speech.
+
+What each is called stands in `ttscommon.evaluation.pattern_protocol`. Speech that is there already
+and was made of the same isn't made again.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indextts.clips import TrainingClip
+from indextts.infer_v2 import IndexTTS2
+from indextts.outputs import write_speech
+from indextts.pattern_embeddings import PatternEmbedding
+from indextts.pattern_inference import speaking_with
+from indextts.pattern_text import readable, stripped
+from indextts.pattern_ways import Condition
+from indextts.sentences import TOLD
+from indextts.side_by_side import SENTENCES, Line, lines, speak_by
+from indextts.stored_voice import read_voice
+from indextts.tuned import Tuned
+from ttscommon.errors import UserError
+from ttscommon.evaluation.wording import plain_words
+from ttscommon.files import atomic, atomic_folder
+from ttscommon.ledger import Ledger, content_key, weights_key
+from ttscommon.outputs import slug
+
+log = logging.getLogger(__name__)
+
+RULES = 1  # raised when the same request would sound otherwise
+RECORDS, TEXTS = "spoken.jsonl", "transcripts.csv"
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """What speaks.
+
+    Attributes:
+        pattern: file of the speaker's; other: of another speaker
+        adapter: folder of what was trained around it
+        voice: file of the stored voice
+    """
+
+    pattern: Path
+    voice: Path
+    adapter: Path | None = None
+    other: Path | None = None
+
+
+def plain_texts(clips: Sequence[TrainingClip], n_texts: int, language: str) -> list[str]:
+    """What a fluent speaker would read: the held-out texts without hesitations, then ours.
+
+    Raises:
+        UserError: if there is nothing to say in that language
+    """
+    held_out = [stripped(clip.text, clip.language or language) for clip in clips if clip.text]
+    is_english = language.partition("-")[0].lower() == "en"
+    ours = [*TOLD, *SENTENCES] if is_english else []
+    texts: dict[str, str] = {}
+    for text in (*held_out, *ours):
+        texts.setdefault(plain_words(text), text)
+    texts.pop("", None)
+    if not texts:
+        raise UserError(f"nothing to say in '{language}'", fix="--text-file FILE")
+    return list(texts.values())[:n_texts]
+
+
+def write_recordings(clips: Sequence[TrainingClip], folder: Path, language: str) -> int:
+    """Condition R: the held-out clips with their texts, without hesitations; how many there are.
+
+    Raises:
+        UserError: if none of them is there any more
+    """
+    there = [clip for clip in clips if clip.audio_path and clip.audio_path.is_file()]
+    if not there:
+        fix = "python tools/prepare_pattern_dataset_v3.py --speaker NAME"
+        raise UserError("no held-out recordings", where=folder, fix=fix)
+    with atomic_folder(folder) as draft:
+        rows = []
+        for clip in there:
+            assert clip.audio_path is not None
+            name = f"{clip.id}{clip.audio_path.suffix}"
+            shutil.copyfile(clip.audio_path, draft / name)
+            rows.append((name, stripped(clip.text, clip.language or language)))
+        _write_texts(rows, draft / TEXTS)
+    return len(there)
+
+
+def speak_conditions(
+    tts: IndexTTS2,
+    wanted: Sequence[Condition],
+    who: Speakers,
+    texts: Sequence[str],
+    seeds: Sequence[int],
+    folder: Path,
+    **settings: Any,
+) -> Iterator[tuple[Condition, int, int]]:
+    """Speak every text with every seed, each condition into its folder.
+
+    Args:
+        settings: fields of `SpeechConfig` and `DecodingConfig`
+
+    Yields:
+        each condition when it is done, how many files it has, and how many were made now
+
+    Raises:
+        UserError: if a text can't be spoken, or pattern, adapter and base don't fit
+    """
+    patterns = {"own": PatternEmbedding.load(who.pattern)}
+    if who.other is not None:
+        patterns["other"] = PatternEmbedding.load(who.other)
+    said = lines([readable(text) for text in texts], seeds)
+    told = {"speaker_embeddings": read_voice(who.voice), **settings}
+    requests = [tts.request(None, line.text, seed=line.seed, **told) for line in said]
+    origin = [RULES, content_key(who.voice), weights_key(tts.folder.s2mel), str(tts.dtype)]
+    origin += [dataclasses.asdict(one) for one in (requests[0].speech, requests[0].decoding)]
+    for condition in wanted:
+        speak_by(tts, Tuned("lora", who.adapter) if condition.is_adapted else Tuned("base"))
+        pattern = patterns.get("other" if condition.way == "other" else "own")
+        file = who.other if condition.way == "other" else who.pattern
+        manner = None if condition.way == "none" else content_key(file or who.pattern)
+        key = [*origin, tts.language_model.fingerprint, manner, condition.way, condition.scale]
+        place = folder / condition.name
+        with _in_manner(tts, condition, pattern):
+            n_made = _speak(tts, list(zip(said, requests, strict=True)), place, key, condition)
+        yield condition, len(said), n_made
+
+
+def _speak(tts: IndexTTS2, said: Sequence[Any], place: Path, key: list[Any], of: Condition) -> int:
+    """Speak what isn't there yet, and let go of what isn't wanted any more."""
+    ledger = Ledger(place / RECORDS)
+    known = dict(ledger.items())
+    old = {value["file"] for value in known.values()}
+    wanted: dict[str, Any] = {}
+    n_made = 0
+    for number, (line, request) in enumerate(said, start=1):
+        name = _file_name(line, n_texts=said[-1][0].number)
+        mark = _mark([*key, line.text, line.seed])
+        kept = known.get(mark, {})
+        if kept.get("file") != name or not _is_same(place / name, kept):
+            began = time.monotonic()
+            speech = tts.speak(request, lambda *_: None)
+            record = write_speech(place / name, line.text, speech)
+            kept = {"file": name, "sha256": record["sha256"], "complete": record["is_complete"]}
+            ledger.append(mark, kept)
+            n_made += 1
+            told = speech.duration, time.monotonic() - began
+            log.info("%s  %d/%d  %.1f s of sound in %.1f s", of.name, number, len(said), *told)
+        wanted[mark] = kept
+    ledger.replace(wanted)
+    for name in old - {value["file"] for value in wanted.values()}:
+        (place / name).unlink(missing_ok=True)
+    rows = [(_file_name(line, n_texts=said[-1][0].number), line.text) for line, _ in said]
+    _write_texts(rows, place / TEXTS)
+    return n_made
+
+
+@contextmanager
+def _in_manner(
+    tts: IndexTTS2, condition: Condition, pattern: PatternEmbedding | None
+) -> Iterator[None]:
+    if condition.way == "none" or pattern is None:
+        yield
+        return
+    is_shuffled = condition.way == "shuffled"
+    with speaking_with(tts, pattern, scale=condition.scale, is_shuffled=is_shuffled):
+        yield
+
+
+def _file_name(line: Line, *, n_texts: int) -> str:
+    return f"{line.number:0{len(str(n_texts))}d}_{slug(line.text)}_seed{line.seed}.wav"
+
+
+def _mark(parts: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _is_same(path: Path, kept: dict[str, Any]) -> bool:
+    if not path.is_file():
+        return False
+    return hashlib.sha256(path.read_bytes()).hexdigest() == kept["sha256"]
+
+
+def _write_texts(rows: Sequence[tuple[str, str]], path: Path) -> None:
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("audio_path", "text"), *rows])
+    with atomic(path) as draft:
+        draft.write_text(table.getvalue(), encoding="utf-8")

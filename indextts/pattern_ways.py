@@ -1,0 +1,57 @@
+"""Ways to speak that tell what a pattern does, named as `ttscommon.evaluation.pattern_protocol`."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ttscommon.errors import UserError
+
+REAL = "R"
+Way = Literal["none", "own", "shuffled", "other"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A way to speak.
+
+    Attributes:
+        name: as the protocol has it
+        is_adapted: whether the adapter that was trained around the pattern speaks along
+        way: which pattern: none, the speaker's own, the same with its numbers in another order, or
+            another speaker's
+    """
+
+    name: str
+    is_adapted: bool = False
+    way: Way = "none"
+    scale: float = 1.0
+
+
+def ways_to_speak(
+    *, has_adapter: bool, strengths: Sequence[float] = (), has_other: bool = False
+) -> list[Condition]:
+    """All that can be spoken: with an adapter P, LP and what belongs to LP, else P and its.
+
+    Raises:
+        UserError: for a strength that is no number, or below 0
+    """
+    system = "LP" if has_adapter else "P"
+    as_system = functools.partial(Condition, is_adapted=has_adapter)
+    found = [Condition("B0")]
+    if has_adapter:
+        found.append(Condition("P", way="own"))
+    found.append(as_system(system, way="own"))
+    found.append(as_system(f"{system}0", way="own", scale=0.0))
+    found.append(as_system(f"{system}r", way="shuffled"))
+    if has_other:
+        found.append(as_system(f"{system}x", way="other"))
+    for strength in dict.fromkeys(strengths):
+        if not 0 <= strength < math.inf:
+            raise UserError(f"a strength of {strength:g}", fix="--strengths 0.5 1.5")
+        if strength not in (0, 1):
+            found.append(as_system(f"{system}@{strength:g}", way="own", scale=strength))
+    return found

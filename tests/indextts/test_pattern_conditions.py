@@ -1,0 +1,102 @@
+"""Folders of speech for the pattern protocol: each condition as it is called, nothing twice."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from indextts.clips import TrainingClip
+from indextts.infer_v2 import IndexTTS2
+from indextts.pattern_conditions import Speakers, plain_texts, speak_conditions, write_recordings
+from indextts.pattern_ways import ways_to_speak
+from tests.indextts.speakers import write_pattern, write_recording
+from ttscommon.errors import UserError
+from ttscommon.evaluation.conditions import find_utterances, pair
+
+QUICK = {"num_beams": 1, "diffusion_steps": 1, "max_mel_tokens": 30}
+
+
+@pytest.fixture(scope="module")
+def tts(trained):
+    return IndexTTS2(model_dir=trained.checkpoint, device="cpu")
+
+
+@pytest.fixture
+def who(trained, tmp_path) -> Speakers:
+    speaker = trained.speaker("ozzy", tmp_path, "adapted")
+    best = speaker.pattern_training.best_checkpoint
+    pattern = best / "pattern_embedding.pt"
+    return Speakers(pattern, speaker.speaker_embeddings, best / "lora")
+
+
+def speak(tts, who, folder: Path, *, texts=("The cat sat.",), seeds=(1,), names=()) -> dict:
+    """{condition: files made now}"""
+    wanted = ways_to_speak(
+        has_adapter=who.adapter is not None, strengths=[0.5], has_other=who.other is not None
+    )
+    wanted = [one for one in wanted if not names or one.name in names]
+    done = speak_conditions(tts, wanted, who, list(texts), seeds, folder, **QUICK)
+    return {condition.name: n_made for condition, _, n_made in done}
+
+
+def sound(folder: Path, name: str) -> bytes:
+    (file,) = (folder / name).glob("*.wav")
+    return file.read_bytes()
+
+
+def test_every_condition_sounds_as_its_name_says(tts, who, trained, tmp_path):
+    write_pattern(trained.checkpoint, tmp_path / "other.pt", strength=5.0)
+    out = tmp_path / "out"
+    who = dataclasses.replace(who, other=tmp_path / "other.pt")
+    assert set(speak(tts, who, out)) == {"B0", "P", "LP", "LP0", "LPr", "LPx", "LP@0.5"}
+    assert len({sound(out, path.name) for path in out.iterdir()}) == 7
+    assert tts.synthesizer.manner is None
+    # Of a pattern alone, strength 0 is the base, and P is what it was with the adapter left out.
+    alone = dataclasses.replace(who, adapter=None)
+    speak(tts, alone, tmp_path / "alone", names=("B0", "P", "P0"))
+    assert sound(tmp_path / "alone", "P0") == sound(out, "B0") == sound(tmp_path / "alone", "B0")
+    assert sound(tmp_path / "alone", "P") == sound(out, "P")
+
+
+def test_what_is_there_is_not_spoken_again_and_what_changed_is(tts, who, trained, tmp_path):
+    out, texts = tmp_path / "out", ("The cat sat.", "It slept.")
+    few = {"names": ("B0", "P"), "texts": texts}
+    assert speak(tts, who, out, **few) == {"B0": 2, "P": 2}
+    assert speak(tts, who, out, **few) == {"B0": 0, "P": 0}
+    next((out / "B0").glob("1_*.wav")).write_bytes(b"broken")
+    assert speak(tts, who, out, **few) == {"B0": 1, "P": 0}
+    write_pattern(trained.checkpoint, who.pattern, strength=2.0)
+    assert speak(tts, who, out, **few) == {"B0": 0, "P": 2}
+    assert speak(tts, who, out, names=("B0",), texts=texts[:1]) == {"B0": 0}
+    assert [path.name for path in (out / "B0").glob("*.wav")] == ["1_the-cat-sat_seed1.wav"]
+
+
+def test_the_evaluation_finds_texts_and_seeds_and_pairs_them_with_recordings(tts, who, tmp_path):
+    recording = write_recording(tmp_path / "a.wav", 2.0)
+    clip = TrainingClip(
+        id="a", text="The um, the cat... sat.", text_ids_path=recording, codes_path=recording,
+        text_len=1, code_len=1, audio_path=recording,
+    )  # fmt: skip
+    texts = plain_texts([clip], 2, "en")
+    assert texts[0] == "The cat sat."
+    assert len(texts) == 2
+    out = tmp_path / "out"
+    speak(tts, who, out, texts=texts[:1], seeds=(1, 2), names=("B0",))
+    assert write_recordings([clip], out / "R", "en") == 1
+    spoken, real = find_utterances(out / "B0"), find_utterances(out / "R")
+    assert [(one.text, one.seed) for one in spoken] == [("The cat sat.", 1), ("The cat sat.", 2)]
+    assert real[0].text == "The cat sat."
+    assert len(pair(real, spoken)) == 1
+    with (out / "B0" / "transcripts.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 2
+
+
+def test_without_held_out_recordings_or_texts_it_is_said(tmp_path):
+    with pytest.raises(UserError, match="no held-out recordings"):
+        write_recordings([], tmp_path / "R", "en")
+    with pytest.raises(UserError, match="nothing to say in 'de'"):
+        plain_texts([], 5, "de")
+    assert len(plain_texts([], 1000, "en")) == 100
