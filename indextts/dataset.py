@@ -128,7 +128,7 @@ class PairedPlan:
         self.n_tokens = np.array([clip.n_tokens for clip in self.clips])
         _require_files([*self.clips, *self.prompts], on_the_fly)
         _require_budget(self.clips, self.token_budget)
-        self._choices = self._prompt_choices()
+        self._choices, self._places = self._prompt_choices()
         pool = [] if prompts is None else [clip.sha256 for clip in self.prompts]
         self.fingerprint = fingerprint([clip.sha256 for clip in self.clips], pool)
 
@@ -175,11 +175,14 @@ class PairedPlan:
     def prompt_of(self, item: int, epoch: int) -> TrainingClip:
         """The clip that prompts clip number `item` in this epoch."""
         clip, choices = self.clips[item], self._choices[self.clips[item].speaker]
-        others = [i for i in choices if self.prompts[i].sha256 != clip.sha256]
-        if self.pairing == "same" or not others:
+        own = self._places[clip.speaker, clip.sha256]
+        n_others = len(choices) - len(own)
+        if self.pairing == "same" or not n_others:
             return clip
-        number = seed_for(self.seed, "prompt", epoch if self.shuffle else 0, item)
-        return self.prompts[others[number % len(others)]]
+        place = seed_for(self.seed, "prompt", epoch if self.shuffle else 0, item) % n_others
+        for mine in own:  # rising: step over the clip's own places
+            place += mine <= place
+        return self.prompts[choices[place]]
 
     @property
     def most_prompt_frames(self) -> int:
@@ -188,20 +191,24 @@ class PairedPlan:
         assert longest.features_path is not None
         return min(len(read_array(longest.features_path)), MAX_PROMPT_FRAMES)
 
-    def _prompt_choices(self) -> dict[str, list[int]]:
-        """Numbers of each speaker's prompts."""
+    def _prompt_choices(self) -> tuple[dict[str, list[int]], dict[tuple[str, str], list[int]]]:
+        """Numbers of each speaker's prompts, and the places in that list where each clip stands."""
         choices: dict[str, list[int]] = defaultdict(list)
-        kinds: dict[str, set[str]] = defaultdict(set)
+        places: dict[tuple[str, str], list[int]] = defaultdict(list)
         for number, clip in enumerate(self.prompts):
+            places[clip.speaker, clip.sha256].append(len(choices[clip.speaker]))
             choices[clip.speaker].append(number)
-            kinds[clip.speaker].add(clip.sha256)
-        alone = [clip.id for clip in self.clips if kinds[clip.speaker] <= {clip.sha256}]
+        alone = [
+            clip.id
+            for clip in self.clips
+            if len(places[clip.speaker, clip.sha256]) == len(choices[clip.speaker])
+        ]
         if alone and self.pairing == "other":
             log.warning(
                 "%d clips prompt themselves, their speaker has no other: %s",
                 *(len(alone), ", ".join(alone[:5])),
             )
-        return choices
+        return choices, places
 
     def _frames(self, clip: TrainingClip, item: int, epoch: int) -> Tensor:
         """(F, C) float32"""

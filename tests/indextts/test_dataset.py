@@ -15,6 +15,7 @@ from indextts.dataset import PairedPlan, read_clips, require_base, require_fit
 from tests.indextts.prepared_clips import write_clips
 from ttscommon.batching import BatchKey
 from ttscommon.errors import UserError
+from ttscommon.seeds import seed_for
 
 SIZES = [(5, 12), (9, 30), (3, 8), (7, 20), (4, 11), (12, 33)]
 
@@ -72,6 +73,17 @@ def test_prompts_are_other_clips_of_the_speaker_and_change_with_the_epoch(tmp_pa
     assert len({p[0].id for p in drawn}) > 1
     again = PairedPlan(read_clips(manifests), batch_size=5)
     assert drawn[4] == [again.prompt_of(i, 4) for i in range(12)]
+
+
+def test_a_prompt_is_drawn_evenly_from_the_clips_of_another_sound(clips):
+    twin = dataclasses.replace(clips[1], id="twin")  # the same sound a second time
+    clips = [*clips, twin]
+    plan = PairedPlan(clips, batch_size=2, seed=5)
+    for item, clip in enumerate(clips):
+        others = [one for one in clips if one.sha256 != clip.sha256]
+        for epoch in range(20):
+            drawn = others[seed_for(5, "prompt", epoch, item) % len(others)]
+            assert plan.prompt_of(item, epoch) == drawn
 
 
 def test_conditions_are_those_of_the_prompt(clips):
