@@ -45,5 +45,5 @@ def require_input(parser: Parser, args: Any) -> None:
     """Complain of wrong usage where it isn't said what to prepare."""
     if args.speaker is None and None in (args.audio_dir, args.transcripts, args.output_dir):
         parser.error("give --speaker NAME, or --audio-dir, --transcripts and --output-dir")
-    if (args.audio_dir is None) != (args.transcripts is None):
-        parser.error("--audio-dir and --transcripts go together")
+    if args.audio_dir is not None and args.transcripts is None:
+        parser.error("--audio-dir needs --transcripts")

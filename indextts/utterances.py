@@ -15,7 +15,7 @@ from ttscommon.errors import UserError
 from ttscommon.exclusions import EXCLUDED, read_exclusions
 from ttscommon.manifest import Clip, match_transcripts, read_manifest, read_transcripts
 from ttscommon.seeds import seed_for
-from ttscommon.transcripts import clip_texts
+from ttscommon.transcripts import clip_texts, hand_written_texts
 from ttscommon.workspace import DatasetFolder, Speaker
 
 Skip = tuple[str, str]  # (what, why)
@@ -55,15 +55,21 @@ class Source:
     skipped: list[Skip]
 
 
-def speaker_source(speaker: Speaker, config: PrepareConfig) -> Source:
+def speaker_source(
+    speaker: Speaker, config: PrepareConfig, transcripts: Path | None = None
+) -> Source:
     """A speaker's clips, or recordings if none were cut.
+
+    Args:
+        transcripts: table of their texts (or its folder), instead of all that the speaker has
 
     Raises:
         UserError: if there is nothing to work on
     """
     folder = speaker.clips_folder
     _require_folder(folder)
-    texts = {folder / name: text for name, text in clip_texts(speaker).items()}
+    known = hand_written_texts(speaker, transcripts) if transcripts else clip_texts(speaker)
+    texts = {folder / name: text for name, text in known.items()}
     source = _source(folder, texts, [], speaker.name, config)
     return _of_use(source, f"--speaker {speaker.name}")
 

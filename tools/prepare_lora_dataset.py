@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         source = folder_source(args.audio_dir, args.transcripts, config, args.speaker or "")
     else:
         assert speaker is not None
-        source = speaker_source(speaker, config)
+        source = speaker_source(speaker, config, args.transcripts)
     folder = CheckpointFolder.open(args.model_dir, cfg_path=args.config)
     state = processes(args.device)
     encoder = ClipEncoder(folder, state.device or torch.device("cpu"), args.base_checkpoint)

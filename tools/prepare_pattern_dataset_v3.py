@@ -96,7 +96,7 @@ def _source(args: Any, speaker: Speaker | None, config: PrepareConfig) -> tuple[
         place = args.transcripts if args.transcripts.is_dir() else args.transcripts.parent
         return folder_source(args.audio_dir, args.transcripts, config, args.speaker or ""), place
     assert speaker is not None
-    return speaker_source(speaker, config), speaker.dataset
+    return speaker_source(speaker, config, args.transcripts), speaker.dataset
 
 
 def _conditioning(args: Any, speaker: Speaker | None) -> Path | None:

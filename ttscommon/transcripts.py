@@ -47,13 +47,16 @@ def recognised_texts(speaker: Speaker) -> dict[str, str]:
     return {key: text for key, text in transcripts.items() if (folder / key).is_file()}
 
 
-def hand_written_texts(speaker: Speaker) -> dict[str, str]:
+def hand_written_texts(speaker: Speaker, table: Path | None = None) -> dict[str, str]:
     """The texts in transcripts.csv, metadata.csv and the like, and in .txt and .lab files.
 
     They name recordings, or clips. The text of a recording belongs to a clip only if that is the
     whole recording: nobody knows which part of it is said in a piece.
+
+    Args:
+        table: of texts, or a folder of them, instead of what lies in the data set
     """
-    texts, unmatched, in_pieces = _matched(speaker)
+    texts, unmatched, in_pieces = _matched(speaker, table)
     if unmatched:
         named = ", ".join(unmatched[:N_NAMED])
         log.warning("%d transcripts fit no recording, for example %s", len(unmatched), named)
@@ -61,6 +64,16 @@ def hand_written_texts(speaker: Speaker) -> dict[str, str]:
         log.warning("%s", _on_pieces(speaker, in_pieces))
     folder = speaker.clips_folder
     return {path.relative_to(folder).as_posix(): text for path, text in texts.items()}
+
+
+def texts_in(folder: Path, table: Path | None = None) -> tuple[dict[str, str], list[str]]:
+    """The texts of the clips in a folder of no speaker, and the keys that fit none.
+
+    Args:
+        table: of texts, or a folder of them, by default what lies among the clips
+    """
+    texts, unmatched = match_transcripts(read_transcripts(table or folder), _found(folder))
+    return {path.relative_to(folder).as_posix(): text for path, text in texts.items()}, unmatched
 
 
 def unmatched_texts(speaker: Speaker) -> list[str]:
@@ -92,9 +105,11 @@ def text_sources(speaker: Speaker) -> list[Path]:
     return [*tables, speaker.excluded, *(path for path in beside if path.is_file())]
 
 
-def _matched(speaker: Speaker) -> tuple[dict[Path, str], list[str], list[Path]]:
+def _matched(
+    speaker: Speaker, table: Path | None = None
+) -> tuple[dict[Path, str], list[str], list[Path]]:
     """Texts by hand of clips, the keys that fit nothing, and recordings whose text has no clip."""
-    transcripts = read_transcripts(speaker.dataset)
+    transcripts = read_transcripts(table or speaker.dataset)
     is_cut = speaker.clips_folder == speaker.clips
     recordings = _found(speaker.audio)
     of_recordings, unmatched = match_transcripts(transcripts, recordings)

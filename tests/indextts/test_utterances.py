@@ -164,6 +164,18 @@ def test_clips_of_a_data_set_of_no_speaker_know_it_too(tmp_path, monkeypatch):
     assert source.speaker == "ozzy"
 
 
+def test_a_speaker_s_clips_may_have_the_texts_of_another_table(tmp_path):
+    speaker = Speaker("ozzy", tmp_path)
+    cut(speaker.clips, speaker.clips_manifest, "dataset/clips/").rename(speaker.transcripts)
+    first, second, *_ = sorted(path.name for path in speaker.clips.glob("*.wav"))
+    other = tmp_path / "other.csv"
+    other.write_text(f"audio_path,text\n{second},Other words.\n", encoding="utf-8")
+    source = speaker_source(speaker, CONFIG, other)
+    assert [(one.name, one.text) for one in source.utterances] == [(second, "Other words.")]
+    assert source.utterances[0].recording == "talk.flac"
+    assert (first, "no transcript") in source.skipped
+
+
 def test_excluded_clips_are_left_out_by_speaker_and_by_paths(tmp_path):
     speaker = Speaker("ozzy", tmp_path)
     table = cut(speaker.clips, speaker.clips_manifest, "dataset/clips/")

@@ -89,6 +89,15 @@ def test_a_table_without_a_column_of_files_says_what_it_has(tmp_path):
     assert "found who, text" in said
 
 
+def test_another_table_may_stand_for_the_speaker_s_texts(tmp_path):
+    other = tmp_path / "other.csv"
+    other.write_text("audio_path,text\nc001.wav,hello\n", encoding="utf-8")
+    table = "audio_path,text\n" + "".join(f"c{n:03d}.wav,Clip.\n" for n in range(3))
+    short = ["--max-duration", "0.5", "--min-duration", "0.1"]
+    said = bad_source(tmp_path, table, "--transcripts", str(other), *short)
+    assert "2 x no transcript: c000.wav, c002.wav" in said
+
+
 def test_texts_that_fit_no_recording_leave_nothing_to_train_on(tmp_path, caplog):
     said = bad_source(tmp_path, "audio_path,text\ngone.wav,hello\n")
     assert "3 x no transcript: c000.wav, c001.wav, c002.wav" in said
