@@ -25,7 +25,6 @@ __all__ = [
     "first_logits",
     "made_up",
     "merge",
-    "merge_adapter",
     "record_base",
     "set_scale",
     "write_base",
@@ -68,17 +67,6 @@ def merge(gpt: UnifiedVoice) -> None:
     """
     lora.merge(gpt)
     gpt.file_fingerprint = None
-
-
-def merge_adapter(gpt: UnifiedVoice, folder: Path, scale: float = 1.0) -> Adapter:
-    """Add an adapter's update to the weights of `gpt`, which must be in float32.
-
-    Raises:
-        UserError: as `attach` does
-    """
-    adapter = attach(gpt, folder, scale)
-    merge(gpt)
-    return adapter
 
 
 @torch.no_grad()

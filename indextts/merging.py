@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from indextts.gpt.decoding import generate
 from indextts.gpt.model import UnifiedVoice
 from indextts.lora import Adapter, adapter_effect, attach, first_logits, made_up, merge
 from ttscommon.errors import UserError
-
-log = logging.getLogger(__name__)
 
 MOST_DIFFERENCE = 1e-3  # of logits, between the adapter and what it was merged into
 N_INPUTS, N_CODES = 4, 48

@@ -7,7 +7,6 @@ changed clips are computed again.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,8 +26,6 @@ from ttscommon.errors import UserError
 from ttscommon.files import read_json, require_free_disk
 from ttscommon.machine import processes
 from ttscommon.sound_progress import SoundProgress
-
-log = logging.getLogger(__name__)
 
 RULES = 1  # raised when the same input would give other files
 PATIENCE = timedelta(days=30)  # one of several machines may have far more to do than another

@@ -5,7 +5,6 @@ Names and defaults are those of the public trainers for version 2 where these ho
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -248,9 +247,3 @@ class FullTrainConfig(GptTrainConfig):
         """For tests: a few steps."""
         small: dict[str, Any] = {"max_steps": 4, "save_interval": 2, "log_interval": 1}
         return cls(**{**small, "grad_accumulation": 1, **changes})
-
-
-def with_changes(config: GptTrainConfig, changes: dict[str, Any]) -> Any:
-    """The config with what was given by flags; lists become tuples."""
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
-    return dataclasses.replace(config, **plain)

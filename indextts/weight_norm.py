@@ -6,7 +6,7 @@ Multiplying them once on loading saves that work in every call.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, TypeVar
 
 import torch
@@ -24,15 +24,6 @@ def weight_normed(layer: Layer) -> Layer:
     layer.register_load_state_dict_pre_hook(_fold)
     layer.register_state_dict_post_hook(_split)
     return layer
-
-
-def fold_weight_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` with each pair of `weight_g` and `weight_v` replaced by their `weight`."""
-    folded = dict(state)
-    for key in state:
-        if key.endswith("weight_g"):
-            _fold_one(folded, key.removesuffix("weight_g"))
-    return folded
 
 
 def _fold(_: nn.Module, state: MutableMapping[str, Tensor], prefix: str, *_others: Any) -> None:

@@ -43,10 +43,6 @@ class TextTokenizer:
         self.normalizer = normalizer or Normalizer()
 
     @property
-    def n_pieces(self) -> int:
-        return self.model.GetPieceSize()
-
-    @property
     def unknown_id(self) -> int:
         return self.model.unk_id()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from indextts.weights import fingerprint, save_gpt
 from ttscommon import lora
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
-
-log = logging.getLogger(__name__)
 
 
 def get_lora_target_modules(

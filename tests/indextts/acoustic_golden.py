@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -38,6 +39,19 @@ class Golden:
             for key, value in self.tensors.items()
             if key.startswith(prefix)
         }
+
+
+def folded(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each pair of `weight_g` and `weight_v` as the `weight` that they stand for."""
+    found = {}
+    for key, value in state.items():
+        if key.endswith("weight_v"):
+            sides = tuple(range(1, value.dim()))
+            length = torch.linalg.vector_norm(value, dim=sides, keepdim=True)
+            found[key[:-2]] = value * (state[key[:-1] + "g"] / length)
+        elif not key.endswith("weight_g"):
+            found[key] = value
+    return found
 
 
 @functools.cache

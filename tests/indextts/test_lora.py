@@ -1,6 +1,7 @@
 """Adapters in peft's format become part of the base they belong to, and of no other."""
 
 import dataclasses
+from pathlib import Path
 
 import peft
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from indextts.config import DecodingConfig, GptConfig
 from indextts.gpt.decoding import generate
 from indextts.gpt.model import UnifiedVoice
-from indextts.lora import merge_adapter, record_base
+from indextts.lora import Adapter, attach, merge, record_base
 from indextts.weights import fingerprint
 from ttscommon.errors import UserError
 from ttscommon.files import read_json, write_json
@@ -37,6 +38,12 @@ def folder(tmp_path):
 
 def logits(model: UnifiedVoice) -> torch.Tensor:
     return model.start(prefix(model))[0]
+
+
+def merge_adapter(model: UnifiedVoice, folder: Path) -> Adapter:
+    adapter = attach(model, folder)
+    merge(model)
+    return adapter
 
 
 def prefix(model: UnifiedVoice):

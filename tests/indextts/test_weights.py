@@ -14,7 +14,6 @@ from indextts.config import GptConfig
 from indextts.gpt.model import UnifiedVoice
 from indextts.s2mel.config import CodecConfig, S2MelConfig
 from indextts.tensors import build
-from indextts.weight_norm import fold_weight_norm
 from indextts.weights import (
     detect_version,
     fingerprint,
@@ -29,7 +28,7 @@ from indextts.weights import (
     save_gpt,
 )
 from tests.indextts import gpt_golden
-from tests.indextts.acoustic_golden import official_keys
+from tests.indextts.acoustic_golden import folded, official_keys
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
 
@@ -108,7 +107,7 @@ def test_the_official_speaker_encoder_states_its_sizes_by_its_tensors(tmp_path):
 @pytest.mark.parametrize("is_folded", [False, True])
 def test_the_official_vocoder_is_read_with_weight_norm_apart_or_folded(tmp_path, is_folded):
     tensors = official("bigvgan_generator.pt")
-    tensors = fold_weight_norm(tensors) if is_folded else tensors
+    tensors = folded(tensors) if is_folded else tensors
     assert len(tensors) == (667 if is_folded else 783)
     saved(tmp_path / "bigvgan_generator.pt", {"generator": tensors})
     flags = {"use_tanh_at_final": False, "use_bias_at_final": False}
@@ -333,8 +332,8 @@ def test_files_from_before_torch_could_map_them_are_read(tmp_path, gpt, state):
 def test_a_vocoder_sounds_the_same_with_weight_norm_apart_or_folded(tmp_path, folder):
     apart = load_bigvgan(folder.bigvgan)
     state = read_tensors(folder.bigvgan / "bigvgan_generator.pt")
-    folded = {key.removeprefix("generator."): value for key, value in state.items()}
-    saved(tmp_path / "bigvgan_generator.pt", {"generator": fold_weight_norm(folded)})
+    state = {key.removeprefix("generator."): value for key, value in state.items()}
+    saved(tmp_path / "bigvgan_generator.pt", {"generator": folded(state)})
     (tmp_path / "config.json").write_bytes((folder.bigvgan / "config.json").read_bytes())
     mel = torch.randn(1, 12, 9, generator=torch.Generator().manual_seed(0))
     assert torch.equal(apart(mel), load_bigvgan(tmp_path)(mel))
