@@ -19,7 +19,6 @@ from ttscommon.stages import Chain, Done, Stage, Step
 from ttscommon.transcripts import text_sources
 from ttscommon.workspace import Speaker, speaker_flags
 
-EXIT_WORSE = 3
 C = TypeVar("C")
 
 

@@ -13,6 +13,7 @@ from indextts.pattern_config import PatternTrainConfig
 from indextts.pattern_ways import REAL, ways_to_speak
 from indextts.prepare_config import PrepareConfig
 from indextts.train_config import setting
+from ttscommon.evaluation import EXIT_WORSE
 from ttscommon.outputs import speech_paths
 from ttscommon.stages import Stage
 from ttscommon.workspace import Speaker, speaker_flags
@@ -176,7 +177,7 @@ def _evaluation(args: Any, speaker: Speaker) -> Stage:
         inputs=list(folders.values()),
         outputs=[speaker.pattern_evaluation / PAGE],
         again=["--overwrite"],
-        good_exits=(0, chains.EXIT_WORSE),
+        good_exits=(0, EXIT_WORSE),
     )
 
 

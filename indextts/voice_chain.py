@@ -10,6 +10,7 @@ from indextts.checkpoint import CheckpointFolder
 from indextts.clips import TRAIN_MANIFEST, VALIDATION_MANIFEST
 from indextts.train_config import LoraTrainConfig, setting
 from indextts.tuned import adapters
+from ttscommon.evaluation import EXIT_WORSE
 from ttscommon.stages import Stage
 from ttscommon.workspace import Speaker, speaker_flags
 
@@ -76,7 +77,9 @@ def _comparison_stage(
 ) -> Stage:
     """What was trained beside the base."""
     manifests = [speaker.processed / name for name in (TRAIN_MANIFEST, VALIDATION_MANIFEST)]
-    trained = [*adapters(speaker), speaker.speaker_embeddings]
+    patterns = speaker.pattern_training
+    trained = [*adapters(speaker), patterns.best_checkpoint, patterns.final_checkpoint,
+               speaker.speaker_embeddings]  # fmt: skip
     return Stage(
         name="compare",
         script="tools/compare_models.py",
@@ -85,7 +88,7 @@ def _comparison_stage(
         inputs=[*trained, *manifests, *chains.base(folder)],
         weights=chains.voices(folder),
         outputs=[speaker.comparison],
-        good_exits=(0, chains.EXIT_WORSE),
+        good_exits=(0, EXIT_WORSE),
     )
 
 

@@ -37,10 +37,9 @@ from indextts.pattern_chain import (
     chain,
 )
 from ttscommon.cli import Parser, add_config_flags, run
+from ttscommon.evaluation import EXIT_WORSE
 from ttscommon.stages import Done
 from ttscommon.workspace import Speaker, speaker_flags
-
-EXIT_WORSE = chains.EXIT_WORSE
 
 
 def build_parser() -> Parser:

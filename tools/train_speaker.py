@@ -22,10 +22,9 @@ from indextts import chains
 from indextts.tuned import trained
 from indextts.voice_chain import LORA, NAMES, OPTIONAL, TRAINING, EveningConfig, chain
 from ttscommon.cli import Parser, add_config_flags, run
+from ttscommon.evaluation import EXIT_WORSE
 from ttscommon.stages import Done
 from ttscommon.workspace import Speaker, speaker_flags
-
-EXIT_WORSE = chains.EXIT_WORSE
 
 
 def build_parser() -> Parser:
