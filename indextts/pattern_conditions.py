@@ -146,7 +146,7 @@ def _speak(tts: IndexTTS2, said: Sequence[Any], place: Path, key: list[Any], of:
     wanted: dict[str, Any] = {}
     n_made = 0
     for number, (line, request) in enumerate(said, start=1):
-        name = _file_name(line, n_texts=said[-1][0].number)
+        name = _file_name(line)
         mark = _mark([*key, line.text, line.seed])
         kept = known.get(mark, {})
         if kept.get("file") != name or not _is_same(place / name, kept):
@@ -162,7 +162,7 @@ def _speak(tts: IndexTTS2, said: Sequence[Any], place: Path, key: list[Any], of:
     ledger.replace(wanted)
     for name in old - {value["file"] for value in wanted.values()}:
         (place / name).unlink(missing_ok=True)
-    rows = [(_file_name(line, n_texts=said[-1][0].number), line.text) for line, _ in said]
+    rows = [(_file_name(line), line.text) for line, _ in said]
     _write_texts(rows, place / TEXTS)
     return n_made
 
@@ -179,8 +179,9 @@ def _in_manner(
         yield
 
 
-def _file_name(line: Line, *, n_texts: int) -> str:
-    return f"{line.number:0{len(str(n_texts))}d}_{slug(line.text)}_seed{line.seed}.wav"
+def _file_name(line: Line) -> str:
+    """The same however many texts there are, so that more of them may follow."""
+    return f"{line.number:03d}_{slug(line.text)}_seed{line.seed}.wav"
 
 
 def _mark(parts: Sequence[Any]) -> str:
