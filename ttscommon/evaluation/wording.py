@@ -6,10 +6,12 @@ import functools
 import itertools
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
-# Hesitation sounds by language, with runs of one letter written once ("hmmm" is "hm"). Real words
-# that also fill pauses ("like", "well", "ну") are no errors of speech and are not here.
+# Hesitation sounds by language, with runs of one letter written once: "hmmm" is "hm", and "m" is
+# "mm" and longer (see NO_SOUNDS). Real words that also fill pauses ("like", "well", "ну") are no
+# errors of speech and are not here.
 FILLERS = {
     "de": {"äh", "ähm", "eh", "ehm", "hm", "m", "mh", "öh", "öhm"},
     "en": {"ah", "eh", "em", "er", "erm", "hm", "m", "mhm", "uh", "uhm", "um"},
@@ -21,6 +23,7 @@ FILLERS = {
     "ru": {"э", "эм", "эх", "гм", "хм", "м"},
     "zh": {"嗯", "呃", "额"},
 }
+NO_SOUNDS = {"m", "м"}  # alone they are a unit or an initial: "6 m", "M. Smith"
 MOST_REPEATS = 3  # a speaker who stutters says a thing up to three times; more is a machine's loop
 LONGEST_REPEAT = 3  # words
 SINGLE_LETTER_WORDS = "aio"  # of English; any other letter alone before its word is a false start
@@ -28,6 +31,7 @@ SINGLE_LETTER_WORDS = "aio"  # of English; any other letter alone before its wor
 _SPACE = re.compile(r"\s+")
 _RUN = re.compile(r"(.)\1+")
 _NO_SPACES = re.compile("([\u3040-\u30ff\u3400-\u9fff])")  # kana and Han: written without spaces
+_LETTERS, _DIGITS = (re.compile(rf"\b{one}(?: {one})+\b") for one in ("[a-z]", r"\d"))  # "b b c"
 _POINT, _THOUSANDS = re.compile(r"(?<=\d)\.(?=\d)"), re.compile(r"(?<=\d),(?=\d{3})")
 _SIGNS = str.maketrans("", "", "$£€¢%")
 BROKEN_OFF = re.compile(r"^\W*[^\W\d_]+[-‑]\W*$")  # "go-", but neither "go--" nor "go—"
@@ -54,21 +58,25 @@ def separate_words(text: str) -> list[str]:
 def normal_words(text: str, language: str, *, fluent: bool = False) -> list[str]:
     """The words of a text as they are compared.
 
-    In English "twenty-one" and "21" become the same word (openai-whisper's rules). In scripts
-    without spaces each character counts as a word.
+    In English "twenty-one" and "21" become the same word (openai-whisper's rules). What is spelt
+    ("A B C", "9 1 1") is one word. In scripts without spaces each character counts as a word.
 
     Args:
         fluent: remove hesitation sounds, false starts ("go- going") and immediate repeats
     """
     if fluent:
         text = " ".join(map(_without_false_start, text.split()))
+    join = functools.partial(_joined, language=language)
     if _code(language) == "en":
         text = _POINT.sub(" point ", _THOUSANDS.sub("", text))
-        text = _number_rules()(plain_words(text)).translate(_SIGNS)
+        text = _number_rules()(_DIGITS.sub(join, plain_words(text))).translate(_SIGNS)
     else:
-        text = plain_words(text)
+        text = _DIGITS.sub(join, plain_words(text))
     words = _NO_SPACES.sub(r" \1 ", text).split()
-    return _fluent(words, language) if fluent else words
+    if fluent:
+        words = _without_hesitations(words, language)
+    words = _LETTERS.sub(join, " ".join(words)).split()
+    return without_repeats(words)[0] if fluent else words
 
 
 def count_fillers(text: str, language: str) -> int:
@@ -83,8 +91,7 @@ def count_syllables(text: str, language: str) -> int:
     """
     total = 0
     for word in separate_words(text):
-        bare = unicodedata.normalize("NFD", word)
-        groups = len(_VOWELS.findall("".join(c for c in bare if not unicodedata.combining(c))))
+        groups = len(_VOWELS.findall(_bare(word)))
         if _code(language) == "en" and groups > 1 and re.search(r"[^aeiouyl]e$", word):
             groups -= 1
         if not groups and any("\u0900" <= c <= "\u097f" for c in word):
@@ -92,6 +99,12 @@ def count_syllables(text: str, language: str) -> int:
             groups -= sum(c in _MARKS_OF_HINDI for c in word)
         total += max(1, groups)
     return total
+
+
+def _bare(word: str) -> str:
+    """Letters without accents."""
+    apart = unicodedata.normalize("NFD", word)
+    return "".join(c for c in apart if not unicodedata.combining(c))
 
 
 def longest_loop(words: list[str]) -> tuple[int, list[str]]:
@@ -111,21 +124,50 @@ def false_starts(token: str) -> int:
 
 
 def _without_false_start(token: str) -> str:
-    """ "go-" is nothing, "g-g-going" is "going"; "re-enter" stays."""
+    """ "go-" is nothing, "g-g-going" is "going"; "re-enter" and "no-nonsense" stay."""
     if BROKEN_OFF.match(token):
         return ""
     parts = token.replace("‑", "-").split("-")
-    while len(parts) > 1 and parts[0] and parts[1].casefold().startswith(parts[0].casefold()):
-        parts.pop(0)
-    return "-".join(parts)
+    plain = [plain_words(part) for part in parts]
+    n = 0
+    while n + 1 < len(parts) and _is_false_start(plain, n):
+        n += 1
+    return "-".join(parts[n:])
 
 
-def _fluent(words: list[str], language: str) -> list[str]:
+def _is_false_start(parts: Sequence[str], n: int) -> bool:
+    """Whether a part of a token is the beginning of the next, said in vain.
+
+    More than a letter with a vowel may be a word or a prefix ("no-nonsense", "re-read"), unless it
+    comes twice ("be-be-because").
+    """
+    part = parts[n]
+    if not part or any(map(str.isdigit, part)) or not parts[n + 1].startswith(part):
+        return False
+    n_same = sum(other == part for other in parts)
+    is_twice = n_same > 1 and any(other.startswith(part) for other in parts[n_same:])
+    return len(part) == 1 or not _VOWELS.search(_bare(part)) or is_twice
+
+
+def _without_hesitations(words: list[str], language: str) -> list[str]:
+    """Without hesitation sounds, and without letters that are false starts."""
     words = [word for word in words if not is_filler(word, language)]
     if _code(language) == "en":
         pairs = itertools.pairwise([*words, ""])
         words = [word for word, after in pairs if not _is_false_letter(word, after)]
-    return without_repeats(words)[0]
+    return words
+
+
+def _joined(spelt: re.Match[str], language: str) -> str:
+    """Letters or digits said one by one as the word that they spell; loops stay, and one-letter
+    words: one that is said again in English ("I I"), all that are vowels elsewhere ("e i").
+    """
+    run = spelt[0].split()
+    is_one, is_english = len(set(run)) == 1, _code(language) == "en"
+    is_loop = is_one and len(run) > MOST_REPEATS
+    is_vowels = all(_VOWELS.fullmatch(letter) for letter in run)
+    is_words = is_one and run[0] in SINGLE_LETTER_WORDS if is_english else is_vowels
+    return spelt[0] if is_loop or is_words else "".join(run)
 
 
 def without_repeats(words: list[str]) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -142,7 +184,7 @@ def without_repeats(words: list[str]) -> tuple[list[str], list[tuple[str, ...]]]
 def is_filler(word: str, language: str) -> bool:
     """Whether a plain word (see `plain_words`) is a hesitation sound."""
     known = FILLERS.get(_code(language), FILLERS["en"])
-    return word in known or without_runs(word) in known
+    return word not in NO_SOUNDS and (word in known or without_runs(word) in known)
 
 
 def without_runs(word: str) -> str:

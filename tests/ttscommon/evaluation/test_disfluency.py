@@ -20,6 +20,9 @@ from ttscommon.evaluation.disfluency import count_repetitions, find_fillers
         ("um um uh", 0),  # fillers are no repetition
         ("the the the the end", 0),  # a loop, which is a fault
         ("re-enter the pre-war house", 0),
+        ("no-nonsense co-conspirators re-read it", 0),
+        ("be-be-because w-w-want", 4),
+        ("I-I was", 1),
     ],
 )
 def test_repetitions_are_those_counted_by_hand(heard, count):

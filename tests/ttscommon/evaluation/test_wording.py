@@ -31,7 +31,34 @@ def test_disfluencies_vanish(spoken, smooth):
     assert fluent(spoken) == smooth
 
 
-@pytest.mark.parametrize("text", ["re-enter pre and post war", "I was going— and then"])
+@pytest.mark.parametrize(
+    ("spoken", "smooth"),
+    [
+        ("w-want", "want"),
+        ("wh-what", "what"),
+        ("Str-street", "street"),
+        ("i-it", "it"),
+        ("be-be-because", "because"),
+        ("t-t-shirt", "t shirt"),
+        ("I-I-I was", "i was"),
+        ("и в-в-время", "и время"),
+    ],
+)
+def test_a_beginning_said_in_vain_vanishes_from_its_word(spoken, smooth):
+    assert fluent(spoken, "ru" if "и" in spoken else "en") == smooth
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "re-enter pre and post war",
+        "I was going— and then",
+        "no-nonsense people",
+        "an off-office hour",
+        "a be-bed and co-conspirators",
+        "re-read pages 1-15",
+    ],
+)
 def test_hyphens_and_dashes_of_fluent_text_cost_no_word(text):
     assert fluent(text) == " ".join(normal_words(text, "en"))
 
@@ -45,6 +72,51 @@ def test_fillers_are_those_of_the_language():
     assert fluent("er he is there", "en-us") == "he is there"
     assert fluent("euh je sais", "fr") == "je sais"
     assert count_fillers("Um, the, uh, album. Ummm!", "en") == 3
+
+
+@pytest.mark.parametrize("language", ["en", "fr", "de", "ru"])
+def test_a_letter_alone_is_a_unit_or_an_initial_and_no_sound(language):
+    letter = "м" if language == "ru" else "m"
+    assert fluent(f"6 {letter} da", language) == f"6 {letter} da"
+    assert count_fillers(f"{letter}. Smith, {letter * 3}, {letter * 2}", language) == 2
+    assert fluent("Э, да", "ru") == "да"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "language"),
+    [
+        ("A B C", "ABC", "en"),
+        ("press A.B.C. now", "press ABC now", "en"),
+        ("A.I. helps", "AI helps", "en"),
+        ("call 9 1 1", "call 911", "en"),
+        ("call 9-1-1", "call nine one one", "en"),
+        ("der B M W", "der BMW", "de"),
+        ("le 1 1 2", "le 112", "fr"),
+        ("www dot", "w w w dot", "en"),
+    ],
+)
+def test_what_is_spelt_is_the_word_that_it_spells(a, b, language):
+    for is_fluent in (False, True):
+        found = [normal_words(text, language, fluent=is_fluent) for text in (a, b)]
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "plain"),
+    [
+        ("I I was", "en", "i i was"),  # said again
+        ("sole e i bambini", "it", "sole e i bambini"),  # words of one letter
+        ("b b b b b", "en", "b b b b b"),  # a loop
+        ("plan b of 3", "en", "plan b of 3"),
+    ],
+)
+def test_words_of_one_letter_and_loops_spell_nothing(text, language, plain):
+    assert normal_words(text, language) == plain.split()
+
+
+def test_a_stutter_before_a_word_spells_nothing():
+    assert fluent("I w want to") == "i want to"
+    assert fluent("I I was") == "i was"
 
 
 @pytest.mark.parametrize(
