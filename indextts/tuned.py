@@ -8,12 +8,11 @@ from typing import Literal, get_args
 
 from ttscommon.errors import UserError
 from ttscommon.files import read_json, recover_folder
-from ttscommon.workspace import TRAINING_ROOT, Speaker, find_speakers
+from ttscommon.workspace import ADAPTER_FILE, TRAINING_ROOT, Speaker, find_speakers
 
 Kind = Literal["base", "lora", "finetune", "pattern"]
 ModelType = Literal["auto", "base", "lora", "finetune", "pattern"]
 MODEL_TYPES = get_args(ModelType)
-ADAPTER_FILE = "adapter_config.json"
 PATTERN_FILE, ADAPTER_FOLDER = "pattern_embedding.pt", "lora"  # of a pattern's checkpoint
 METADATA_FILE, METADATA_FORMAT = "training_metadata.json", "indextts.gpt_training"
 # Times the lowest loss of held-out clips; what sounded better in a few sentences comes first up to

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from ttscommon.checkpoints import read_tensors
 from ttscommon.errors import UserError
 from ttscommon.files import atomic_folder, read_json, recover_folder, require_free_disk
+from ttscommon.workspace import ADAPTER_FILE
 
 NAME = "default"  # of the one adapter that a network has at a time
-CONFIG_FILE = "adapter_config.json"
 WEIGHT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 PREFIX = "base_model.model."
 REGEX = "re:"  # begins a pattern that is a regular expression
@@ -121,18 +121,18 @@ def read_adapter(
     """
     recover_folder(folder)
     weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-    if weights is None or not (folder / CONFIG_FILE).is_file():
+    if weights is None or not (folder / ADAPTER_FILE).is_file():
         raise UserError(
-            "no LoRA adapter here", where=folder, fix=f"it holds {CONFIG_FILE}, {WEIGHT_FILES[0]}"
+            "no LoRA adapter here", where=folder, fix=f"it holds {ADAPTER_FILE}, {WEIGHT_FILES[0]}"
         )
-    settings = read_json(folder / CONFIG_FILE)  # peft's complaint about a broken one is a traceback
+    settings = read_json(folder / ADAPTER_FILE)  # of a broken one peft tells in a traceback
     from peft import LoraConfig, PeftConfig
 
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
-            f"no settings of an adapter: {error}", where=folder / CONFIG_FILE
+            f"no settings of an adapter: {error}", where=folder / ADAPTER_FILE
         ) from error
     if not isinstance(config, LoraConfig):
         raise UserError(f"a {settings.get('peft_type')} adapter, not LoRA", where=folder)

@@ -13,6 +13,7 @@ from ttscommon.files import recover_folder
 TRAINING_ROOT = Path("training")
 SYSTEM_NAMES = ("lewm", "higgs", "kani")
 CHECKPOINT_FOLDERS = ("best_checkpoint", "final_checkpoint")
+ADAPTER_FILE = "adapter_config.json"  # in a folder that peft writes
 TRAIN_MANIFEST, VALIDATION_MANIFEST = "train_manifest.jsonl", "val_manifest.jsonl"
 
 

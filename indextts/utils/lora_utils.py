@@ -16,6 +16,7 @@ from indextts.weights import fingerprint, save_gpt
 from ttscommon import lora
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
+from ttscommon.workspace import ADAPTER_FILE
 
 
 def get_lora_target_modules(
@@ -115,7 +116,7 @@ def merge_lora_weights(
 
 def list_lora_checkpoints(folder: Path | str) -> list[Path]:
     """Folders with an adapter at or below `folder`, by name."""
-    return sorted(path.parent for path in Path(folder).rglob(lora.CONFIG_FILE))
+    return sorted(path.parent for path in Path(folder).rglob(ADAPTER_FILE))
 
 
 def get_trainable_parameters(model: torch.nn.Module) -> tuple[int, int]:
