@@ -42,6 +42,7 @@ from indextts.preprocess import PrepareReport, prepare
 from indextts.silence_codes import learn_silence_codes
 from indextts.utterances import Source, Utterance
 from ttscommon.audio import load
+from ttscommon.clip_words import ClipWords
 from ttscommon.config import to_dict
 from ttscommon.errors import UserError
 from ttscommon.files import atomic, read_json, write_json
@@ -103,7 +104,7 @@ def read_transcription(folder: Path) -> Transcription:
     table, words, stats = data.transcripts_verbatim, data.words, data.transcription_stats
     if not words.is_file():
         return Transcription()
-    entries = read_json(words)
+    entries = ClipWords(words).read()
     language = str(read_json(stats).get("language", "")) if stats.is_file() else ""
     verbatim = {}
     if table.is_file():

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ttscommon.audio import Audio, duration, load
 from ttscommon.errors import UserError
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 RULES = 1  # raised when the same clip would be heard otherwise
 N_LISTENED = 5  # clips by which the language is recognised
+OF = "of"  # sounds that a result was heard in
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def listen(
     kept: Path,
     *,
     known: Collection[str] = (),
+    prunes: bool = False,
 ) -> Hearing:
     """Hear every clip.
 
@@ -67,6 +70,7 @@ def listen(
         language: recognised by all clips, if it is None
         kept: file of results, read first and appended to
         known: names of clips that needn't be heard
+        prunes: in the end forget what was heard in clips that are no more
 
     Raises:
         UserError: if the recogniser can't be had or doesn't know the language
@@ -90,15 +94,28 @@ def listen(
             except UserError as error:
                 left_out.append((name, error.what))
             else:
-                ledger.append(keys[name], _hear(audio, ear, language, prompt).to_dict())
+                heard = _hear(audio, ear, language, prompt).to_dict()
+                ledger.append(keys[name], {**heard, OF: [sounds[name]]})
             progress.advance(progress_by)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt("stopped; the same command goes on from here") from stop
     finally:
         progress.close()
+    if prunes:
+        _prune(ledger, set(keys.values()), set(sounds.values()))
     heard = {name: Heard.from_dict(ledger[key]) for name, key in keys.items() if key in ledger}
     left_out += [(name, "no speech in it") for name, found in heard.items() if not found.speech]
     return Hearing({n: h for n, h in heard.items() if h.speech}, language, left_out)
+
+
+def _prune(ledger: Ledger, used: Collection[str], sounds: Collection[str]) -> None:
+    """Keep what was used, and what others heard in the same clips."""
+
+    def is_wanted(key: str, value: Any) -> bool:
+        of = value.get(OF) if isinstance(value, dict) else None
+        return key in used or (of is not None and set(of) <= set(sounds))
+
+    ledger.replace({key: value for key, value in ledger.items() if is_wanted(key, value)})
 
 
 def _hear(audio: Audio, ear: Ear, language: str, prompt: str) -> Heard:
@@ -128,7 +145,8 @@ def _language(
 ) -> str:
     """What is spoken in most of the longest clips that can be read."""
     by_length = sorted(lengths, key=lambda name: (-lengths[name], name))
-    key = ear.key("language", *(sounds[name] for name in by_length[:N_LISTENED]))
+    listened = [sounds[name] for name in by_length[:N_LISTENED]]
+    key = ear.key("spoken", *listened)
     if key not in ledger:
         votes: Counter[str] = Counter()
         for name in by_length:
@@ -137,5 +155,6 @@ def _language(
             with contextlib.suppress(UserError):  # told when the whole clip is read
                 audio = load(clips[name], VAD_RATE, end=30.0)
                 votes[ear.load().spoken_language(audio, VAD_RATE)] += 1
-        ledger.append(key, votes.most_common(1)[0][0] if votes else "en")
-    return str(ledger[key])
+        language = votes.most_common(1)[0][0] if votes else "en"
+        ledger.append(key, {"language": language, OF: listened})
+    return str(ledger[key]["language"])

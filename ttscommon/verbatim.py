@@ -12,6 +12,7 @@ from typing import Any
 
 from ttscommon.audio import find_audio
 from ttscommon.clip_config import VerbatimConfig
+from ttscommon.clip_words import ClipWords
 from ttscommon.config import to_dict
 from ttscommon.corrections import (
     BY_HAND,
@@ -29,10 +30,10 @@ from ttscommon.exclusions import EXCLUDED, read_exclusions
 from ttscommon.files import atomic, read_json, write_json
 from ttscommon.hearing import Ear, listen
 from ttscommon.ledger import content_key
-from ttscommon.manifest import match_transcripts, read_manifest, read_transcripts, write_manifest
+from ttscommon.manifest import read_manifest, write_manifest
 from ttscommon.metrics import word_errors
 from ttscommon.spoken import Heard, Utterance, understand, unmarked
-from ttscommon.transcripts import hand_written_texts
+from ttscommon.transcripts import hand_written_texts, texts_in
 from ttscommon.workspace import DatasetFolder, Speaker
 
 log = logging.getLogger(__name__)
@@ -120,12 +121,13 @@ def transcribe_clips(
         UserError: if there are no clips, or nobody speaks in any
     """
     clips, excluded = _clips(desk.clips)
-    rows, entries = _rows(desk.table), _entries(desk.words)
+    rows, entries = _rows(desk.table), ClipWords(desk.words).read()
     written = desk.written()
     done = set()
     if skip_existing:
         done = {n for n in clips if n in rows and _is_same_sound(entries.get(n), clips[n])}
-    hearing = listen(clips, ear, config.language, desk.data.folder / KEPT, known=done)
+    kept = desk.data.folder / KEPT
+    hearing = listen(clips, ear, config.language, kept, known=done, prunes=True)
     left_out = [*excluded, *hearing.left_out]
     new_rows, new_entries = {n: rows[n] for n in done}, {n: entries[n] for n in done}
     dropped: dict[str, str] = {}
@@ -192,15 +194,15 @@ def heard_by(folder: Path, model: str) -> dict[str, str]:
     stats = data.transcription_stats
     if not stats.is_file() or read_json(stats).get("model") != model:
         return {}
-    return {n: e["text"] for n, e in _entries(data.words).items() if e["source"] == HEARD}
+    return {n: e["text"] for n, e in ClipWords(data.words).read().items() if e["source"] == HEARD}
 
 
 def _written_in(folder: Path) -> dict[str, str]:
     """The texts by hand that lie in a folder of clips."""
-    texts, unmatched = match_transcripts(read_transcripts(folder), find_audio(folder))
+    texts, unmatched = texts_in(folder)
     if unmatched:
         log.warning("%d transcripts fit no file, for example %s", len(unmatched), unmatched[0])
-    return {path.relative_to(folder).as_posix(): text for path, text in texts.items()}
+    return texts
 
 
 def _rows(table: Path) -> dict[str, dict[str, str]]:
@@ -214,15 +216,6 @@ def _rows(table: Path) -> dict[str, dict[str, str]]:
         raise UserError(
             "not a table of ours any more", where=table, fix="move it away and run again"
         ) from error
-
-
-def _entries(words: Path) -> dict[str, dict[str, Any]]:
-    """What is known about the clips; nothing about those of which it doesn't say enough."""
-    known = read_json(words) if words.is_file() else {}
-    if not isinstance(known, dict):
-        raise UserError("not a file of ours", where=words, fix="move it away and run again")
-    whole = {"source", "text"}
-    return {n: e for n, e in known.items() if isinstance(e, dict) and whole <= e.keys()}
 
 
 def _is_same_sound(entry: Mapping[str, Any] | None, clip: Path) -> bool:
@@ -312,7 +305,7 @@ def _write(
     stats: Mapping[str, Any],
 ) -> None:
     # Words first: a kill before the table leaves corrections in the old one recognisable.
-    write_json(desk.words, entries)
+    ClipWords(desk.words).write(entries)
     with atomic(desk.table) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -24,6 +24,7 @@ from tests.indextts.prepared_clips import write_table
 from tools.prepare_lora_dataset import main as prepare_lora
 from tools.prepare_pattern_dataset_v3 import build_parser, main
 from ttscommon.audio import save
+from ttscommon.clip_words import ClipWords
 from ttscommon.errors import UserError
 from ttscommon.segment import VAD_RATE
 from ttscommon.workspace import Speaker
@@ -62,7 +63,7 @@ def write_speaker(root: Path, planted: list[Planted]) -> Speaker:
             ["Um,", "I", "I", "went", "home."])]  # fmt: skip
         words[name] = {"text": "Um, I I went home.", "source": "heard", "words": said}
         rows[name] = f'{name},"Um, I I went home.","[UM], I I went [PAUSE] home.",5.0,1,1'
-    speaker.words.write_text(json.dumps(words), encoding="utf-8")
+    ClipWords(speaker.words).write(words)
     header = "filename,text,verbatim,duration,num_pauses,num_fillers"
     speaker.transcripts_verbatim.write_text("\n".join([header, *rows.values()]), encoding="utf-8")
     return speaker

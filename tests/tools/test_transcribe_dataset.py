@@ -19,10 +19,11 @@ from tests.fakes.faster_whisper import LISTENING, write_model
 from tests.ttscommon.listener import RATE, put, sentence_audio
 from tools import validate_dataset
 from tools.transcribe_dataset import main
+from ttscommon.clip_words import ClipWords
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
 from ttscommon.manifest import read_transcripts
-from ttscommon.progress import read_records
+from ttscommon.progress import read_kept
 from ttscommon.workspace import Speaker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +66,7 @@ def test_table_words_and_statistics_are_written_and_the_next_command_follows(ozz
     assert [row["filename"] for row in table] == ["a.wav", "b.wav", "c.wav"]
     assert table[0]["text"].startswith("um the number")
     assert table[0]["verbatim"].startswith("[UM] the number")
-    words = read_json(ozzy.words)["a.wav"]["words"]
+    words = ClipWords(ozzy.words).read()["a.wav"]["words"]
     assert all(0 <= word["start"] <= word["end"] for word in words)
     stats = read_json(ozzy.transcription_stats, format="ttscommon.transcription")
     assert stats["language"] == "en"
@@ -199,4 +200,4 @@ def test_a_run_that_is_killed_breaks_no_file_and_nothing_is_heard_twice(tmp_path
 
 
 def read_records_of(path: Path) -> list[dict]:
-    return [record for record in read_records(path) if "words" in record.get("value", {})]
+    return [record for record in read_kept(path) if "words" in record.get("value", {})]

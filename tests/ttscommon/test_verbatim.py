@@ -13,8 +13,11 @@ import soundfile
 from tests.ttscommon.listener import RATE, Listener, put, sentence_audio
 from ttscommon import verbatim
 from ttscommon.clip_config import VerbatimConfig
+from ttscommon.clip_words import ClipWords
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
+from ttscommon.hearing import Ear, listen
+from ttscommon.ledger import Ledger
 from ttscommon.manifest import Clip, read_manifest, read_transcripts, write_manifest
 from ttscommon.transcripts import clip_texts
 from ttscommon.verbatim import COLUMNS, Desk, VerbatimReport, transcribe_clips
@@ -60,7 +63,7 @@ def test_table_words_and_statistics_are_written(speaker, sentences):
     assert table["a.wav"]["verbatim"].startswith("[UM],")
     assert float(table["a.wav"]["duration"]) == pytest.approx(len(sentences[0]) / RATE, abs=0.01)
     assert table["a.wav"]["num_fillers"] == "1"
-    words = read_json(speaker.words)["b.wav"]
+    words = ClipWords(speaker.words).read()["b.wav"]
     assert [word["word"] for word in words["words"]] == ["Um,", "hello", "there."]
     assert words["source"] == "heard"
     stats = read_json(speaker.transcription_stats, format="ttscommon.transcription")
@@ -106,6 +109,25 @@ def test_a_clip_of_another_sound_is_heard_again(speaker, sentences):
     }
 
 
+def test_what_was_heard_in_sounds_that_are_gone_is_forgotten(speaker, sentences):
+    hear(speaker, Listener(), VerbatimConfig())
+    kept = speaker.dataset / ".heard.jsonl"
+    clips = {path.name: path for path in speaker.audio.iterdir()}
+    listen(clips, Ear("another", Listener), None, kept)  # a second opinion
+    assert len(Ledger(kept).items()) == 8  # three clips and a language each
+    with kept.open("a") as file:
+        file.write('{"key": "bro')
+    put(speaker.audio, "b.wav", sentences[0][:RATE])
+    hear(speaker, Listener(), VerbatimConfig())
+    assert len(Ledger(kept).items()) == 6  # a, new b, c and the language; the other's a and c
+    assert all("bro" not in line for line in kept.read_text(encoding="utf-8").split("\n"))
+    again = Listener()
+    hear(speaker, again, VerbatimConfig())
+    assert again.asked == 0
+    listen(clips, Ear("another", lambda: again), "de", kept)
+    assert again.asked == 1
+
+
 def test_a_stopped_run_goes_on_with_the_clip_it_was_at(speaker):
     with pytest.raises(KeyboardInterrupt, match="goes on from here"):
         hear(speaker, Listener(stop_at=3))
@@ -121,7 +143,7 @@ def test_texts_written_by_hand_win_and_are_told(speaker):
     assert report.sources == {"heard": 2, "written": 1}
     assert report.stats["word_error_rate_by_hand"] == pytest.approx(0.5)
     assert rows(speaker.transcripts_verbatim)["a.wav"]["text"] == "Hello there."
-    assert read_json(speaker.words)["a.wav"]["heard"] == "Um, hello there."
+    assert ClipWords(speaker.words).read()["a.wav"]["heard"] == "Um, hello there."
     speaker.transcripts.unlink()
     assert hear(speaker, Listener()).sources == {"heard": 3}
 
