@@ -23,7 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from ttscommon.cli import Parser, add_device, add_overwrite, add_training_root, run
+from ttscommon.cli import (
+    Parser,
+    add_config_flags,
+    add_device,
+    add_overwrite,
+    add_training_root,
+    given,
+    run,
+)
 from ttscommon.clip_config import VerbatimConfig
 from ttscommon.config import from_dict
 from ttscommon.workspace import Speaker, speaker_flags
@@ -31,6 +39,7 @@ from ttscommon.workspace import Speaker, speaker_flags
 if TYPE_CHECKING:
     from ttscommon.verbatim import VerbatimReport
 
+MARKS = ("min_pause", "long_pause", "fillers", "marked_text")
 N_SHOWN = 5
 
 
@@ -43,22 +52,11 @@ def build_parser() -> Parser:
     add_training_root(data)
     data.add_argument("--audio-dir", type=Path, help="clips (default: the speaker's)")
     text.add_argument(
-        "--whisper-model", "-m", "-w", default="medium",
+        "--whisper-model", "-m", "-w", default=VerbatimConfig().whisper_model,
         help="Whisper name, .pt file or CTranslate2 folder",
     )  # fmt: skip
     text.add_argument("--language", "-l", help="spoken in the clips (default: recognised)")
-    text.add_argument(
-        "--min-pause", type=float, default=0.3, help="seconds from which a silence is a pause"
-    )
-    text.add_argument(
-        "--long-pause", type=float, default=0.7, help="seconds from which a pause is a long one"
-    )
-    text.add_argument(
-        "--no-fillers", action="store_true", help="write uh and um as words, not as [UH] and [UM]"
-    )
-    text.add_argument(
-        "--marked-text", action="store_true", help="put [PAUSE], [UH] and so on into text as well"
-    )
+    add_config_flags(text, VerbatimConfig, MARKS)
     output.add_argument(
         "--output-dir", type=Path, help="folder for the files (default: the speaker's)"
     )
@@ -76,9 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
     if speaker is None and args.audio_dir is None:
         parser.error("give --speaker NAME or --audio-dir FOLDER")
-    names = ("whisper_model", "language", "min_pause", "long_pause", "marked_text")
-    settings = {name: getattr(args, name) for name in names}
-    config = from_dict(VerbatimConfig, {**settings, "fillers": not args.no_fillers})
+    config = from_dict(VerbatimConfig, given(args, VerbatimConfig))
     from ttscommon.hearing import Ear  # torch loads here
     from ttscommon.transcribe import identity, load_transcriber
     from ttscommon.verbatim import Desk, transcribe_clips

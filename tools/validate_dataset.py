@@ -25,6 +25,7 @@ from ttscommon.errors import UserError
 from ttscommon.workspace import DatasetFolder, Speaker, speaker_flags
 
 if TYPE_CHECKING:
+    from ttscommon.second_opinion import SecondOpinion
     from ttscommon.validation import Validation
 
 EXIT_STRICT = 2
@@ -79,16 +80,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     texts, orphans = _texts(args, speaker, folder)
     unknown = _unknown(args.tokenizer) if args.tokenizer else None
     output = args.output_dir or (speaker.dataset if speaker and not args.audio_dir else folder)
-    heard, language, notes = _heard(args, clips, texts, speaker, output)
+    opinion = _opinion(args, clips, texts, speaker, output)
     with closing(tqdm(total=len(clips), unit="clip", disable=None, leave=False)) as bar:
         found = validate(
             clips,
             texts,
             orphans=orphans,
-            heard=heard,
+            heard=opinion.heard,
             unknown=unknown,
-            language=language,
-            notes=[*excluded.notes(), *_on_texts(args, speaker), *notes],
+            language=opinion.language,
+            notes=[*excluded.notes(), *_on_texts(args, speaker), *opinion.notes],
             on_clip=lambda: bar.update(),
         )
     found.write(DatasetFolder(output).validation)
@@ -124,15 +125,11 @@ def _texts(
     args: argparse.Namespace, speaker: Speaker | None, folder: Path
 ) -> tuple[dict[str, str], list[str]]:
     """{clip: text}, and the rows that fit no clip."""
-    from ttscommon.audio import find_audio
-    from ttscommon.manifest import match_transcripts, read_transcripts
-    from ttscommon.transcripts import clip_texts, unmatched_texts
+    from ttscommon.transcripts import clip_texts, texts_in, unmatched_texts
 
     if speaker is not None and args.audio_dir is None and args.transcripts is None:
         return clip_texts(speaker), unmatched_texts(speaker)
-    known = read_transcripts(args.transcripts or folder)
-    texts, orphans = match_transcripts(known, find_audio(folder))
-    return {path.relative_to(folder).as_posix(): text for path, text in texts.items()}, orphans
+    return texts_in(folder, args.transcripts)
 
 
 def _on_texts(args: argparse.Namespace, speaker: Speaker | None) -> list[str]:
@@ -160,33 +157,27 @@ def _unknown(tokenizer: Path) -> Callable[[str], list[str]]:
     return unknown
 
 
-def _heard(
+def _opinion(
     args: argparse.Namespace,
     clips: dict[str, Path],
     texts: dict[str, str],
     speaker: Speaker | None,
     output: Path,
-) -> tuple[dict[str, str] | None, str, list[str]]:
-    """What Whisper hears, if it was asked for, the language, and what to know about that."""
-    if args.whisper_model is None:
-        return None, args.language or "en", []
-    from ttscommon.hearing import Ear, listen
-    from ttscommon.transcribe import identity, load_transcriber, sentence
-    from ttscommon.verbatim import KEPT, heard_by
+) -> SecondOpinion:
+    """What Whisper hears, if it was asked for."""
+    from ttscommon.second_opinion import SecondOpinion, ask
 
-    model = identity(args.whisper_model)
-    ear = Ear(model, lambda: load_transcriber(args.whisper_model, args.device))
+    if args.whisper_model is None:
+        return SecondOpinion(language=args.language or "en")
+    from ttscommon.hearing import Ear
+    from ttscommon.transcribe import identity, load_transcriber
+
+    model = args.whisper_model
+    ear = Ear(identity(model), lambda: load_transcriber(model, args.device))
     told_in = args.transcripts.parent if args.transcripts else output
     if speaker is not None and not args.audio_dir and not args.transcripts:
         told_in = speaker.dataset
-    own = {name for name, text in heard_by(told_in, model).items() if texts.get(name) == text}
-    hearing = listen(clips, ear, args.language, output / KEPT)
-    heard = {n: sentence(found.words) for n, found in hearing.heard.items() if n not in own}
-    notes = []
-    if n_own := len(own & clips.keys()):
-        what = f"{n_own} texts are what this very model heard, so it wasn't asked about them; "
-        notes.append(what + "another --whisper-model would be a second opinion")
-    return heard, hearing.language, notes
+    return ask(ear, clips, texts, args.language, told_in=told_in, output=output)
 
 
 if __name__ == "__main__":

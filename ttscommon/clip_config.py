@@ -69,8 +69,12 @@ class VerbatimConfig:
     min_pause: float = field(
         default=0.3, metadata={"help": "seconds from which a silence between words is a pause"}
     )
-    long_pause: float = field(default=0.7, metadata={"help": "seconds from which it is a long one"})
-    fillers: bool = field(default=True, metadata={"help": "write fillers as [UH], [UM] and so on"})
+    long_pause: float = field(
+        default=0.7, metadata={"help": "seconds from which a pause is a long one"}
+    )
+    fillers: bool = field(
+        default=True, metadata={"help": "mark fillers in the verbatim text: [UH], [UM] and so on"}
+    )
     marked_text: bool = field(
         default=False, metadata={"help": "put the marks of pauses and fillers into `text` as well"}
     )
