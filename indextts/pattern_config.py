@@ -50,6 +50,11 @@ class PatternTrainConfig(AdapterConfig):
     other_share: float = setting(
         0.5, "share of the clips that are prompted by another speaker, where others are given"
     )
+    strange_timbre: Literal["hidden", "taught"] = setting(
+        "hidden",
+        "what is learned where another speaker prompts: hidden scores only where it is silent, so "
+        "that the timbre stays the prompt's; taught scores every code",
+    )
     epochs: int = setting(40, "passes over the clips, in each of the two stages")
     batch_size: int = setting(4, "most clips in a batch")
     grad_accumulation: int = setting(4, "batches of one optimizer step")

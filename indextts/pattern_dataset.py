@@ -26,12 +26,14 @@ class PatternBatch(VoiceTrainingBatch):
         events: (B, T) bool, True inside fillers, stutters and drawn-out words
         decisions: (B, T) float, frames of a pause, where it begins and where speech goes on
         off: rows that are read without the pattern as well
+        strange: rows that another speaker prompts
     """
 
     pauses: Tensor
     events: Tensor
     decisions: Tensor
     off: tuple[int, ...]
+    strange: tuple[int, ...]
 
 
 class PatternPlan(PairedPlan):
@@ -81,13 +83,20 @@ class PatternPlan(PairedPlan):
             events=_stacked([torch.from_numpy(clip.events) for clip in chosen]),
             decisions=_stacked([torch.from_numpy(clip.decisions) for clip in chosen]),
             off=tuple(row for row, item in enumerate(key.items) if self._is_off(item, key.epoch)),
+            strange=tuple(
+                r for r, item in enumerate(key.items) if self._is_strange(item, key.epoch)
+            ),
         )
 
     def prompt_of(self, item: int, epoch: int) -> TrainingClip:
         named = (epoch if self.shuffle else 0, item)
-        if self.others and self._chance("other", *named) < self.other_share:
+        if self._is_strange(item, epoch):
             return self.others[seed_for(self.seed, "other prompt", *named) % len(self.others)]
         return super().prompt_of(item, epoch)
+
+    def _is_strange(self, item: int, epoch: int) -> bool:
+        named = (epoch if self.shuffle else 0, item)
+        return bool(self.others) and self._chance("other", *named) < self.other_share
 
     def _is_off(self, item: int, epoch: int) -> bool:
         return self._chance("off", epoch if self.shuffle else 0, item) < self.off_share

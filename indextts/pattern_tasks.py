@@ -124,6 +124,8 @@ class PatternStage(VoiceStage):
             return parts.pop("total"), parts
         n = batch.codes.shape[1]
         own = losses[:, :n]
+        if config.strange_timbre == "hidden" and batch.strange and self.knows_silence:
+            losses = self._without_timbre(output, batch, losses)
         parts = {"ce": masked_mean(losses, output.mel_mask)}
         if config.loss == "decisions":
             parts["pause"] = decision_cross_entropy(own, batch.decisions)
@@ -154,6 +156,22 @@ class PatternStage(VoiceStage):
         pause = pause_loss(masses, batch.codes, batch.pauses, places, self.silence)
         rate = rate_loss(masses, *told)
         return {**parts, "pause": pause, "missing": missing, "false": false, "rate": rate}
+
+    def _without_timbre(self, output: VoiceOutput, batch: PatternBatch, losses: Tensor) -> Tensor:
+        """(B, T + 1): in rows that another prompts only whether a code is silence is scored.
+
+        Which code of speech it is tells who speaks, and that is the prompt's to say. Events are
+        scored behind their first code.
+        """
+        n, device = batch.codes.shape[1], losses.device
+        quiet, loud = log_masses(output.mel_logits[:, :n], self.silence)
+        coarse = -torch.where(self.silence[batch.codes], quiet, loud)
+        rows = torch.zeros(len(losses), dtype=torch.bool, device=device)
+        rows[list(batch.strange)] = True
+        places = torch.arange(n, device=device) < batch.code_lengths[:, None]
+        inside = batch.events & nn.functional.pad(batch.events, (1, 0))[:, :-1]
+        own = torch.where(rows[:, None] & places & ~inside, coarse, losses[:, :n])
+        return torch.cat([own, losses[:, n:]], 1)
 
     def _as_published(self, output: VoiceOutput, batch: PatternBatch) -> dict[str, Tensor]:
         before = nn.functional.pad(batch.pauses, (1, 0))[:, :-1]

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 PREPARE = "python tools/prepare_pattern_dataset_v3.py"
 PATTERN = ("pattern_tokens", "pattern_lr", "injection_mode", "initialization")
 LOSSES = ("loss", "pause_weight", "silence_weight", "rate_weight", "event_weight")
-PROMPTS = ("other_share", "off_share", "off_weight")
+PROMPTS = ("other_share", "strange_timbre", "off_share", "off_weight")
 LORA = ("lora_rank", "lora_alpha", "lora_dropout", "lora_gpt", "lora_mlp", "lora_heads", "joint")
 
 

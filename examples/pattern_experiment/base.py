@@ -23,15 +23,20 @@ def build_parser() -> Parser:
         "--output", type=Path, default=Path("training/pattern_experiment/base"), help="folder"
     )
     parser.add_argument("--steps", type=int, default=4000, help="optimizer steps")
+    parser.add_argument("--pack", type=Path, metavar="FILE", help="also write it in half precision")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse(argv)
-    from examples.pattern_experiment.world import World, train_base  # torch loads here
+    from examples.pattern_experiment.trials import packed  # torch loads here
+    from examples.pattern_experiment.world import World, train_base
 
-    checkpoint, mark = train_base(World.made(SEED), args.output, args.steps)
+    world = World.made(SEED)
+    checkpoint, mark = train_base(world, args.output, args.steps)
     print(f"Base: {checkpoint.gpt} ({mark[:12]})")
+    if args.pack:
+        print(f"In half precision: {packed(world, checkpoint.gpt, args.pack)}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 A word is one code that says which word it is and in which timbre, and one to three codes of its
 body. What is said is therefore known from the codes alone, without a recogniser. Speakers differ
-in timbre, which the prompt tells, and in habits, which it doesn't: a base can only know those of
-the average speaker.
+in timbre and in habits; a prompt tells the one surely, and of the other what a dozen words tell.
 """
 
 from __future__ import annotations
@@ -18,8 +17,10 @@ N_WORDS, N_TIMBRES, N_BODIES = 16, 3, 2
 N_SILENCE, N_FILLER = 6, 2
 SHORTEST, LONGEST = 3, 6  # words of a text
 FIRST_TEXT_ID = 2  # 0 and 1 are start and stop
-FRAMES_A_SECOND = 50
+FRAMES_A_SECOND = 10  # so a word lasts 0.3 s, as one does
 SPREAD = 0.25  # standard deviation of the logarithm of a speaker's pauses
+# Of the population that a base learns from: a pause before a word, its length, a filler before one.
+AVERAGE_PAUSES, AVERAGE_SECONDS, AVERAGE_FILLERS = 0.31, 0.6, 0.09
 SHORTEST_PAUSE, LONGEST_PAUSE = 2, 24  # frames
 EDGE = (1, 3)  # silent frames before and behind the words
 
@@ -48,7 +49,7 @@ class Habit:
     def drawn(cls, chance: np.random.Generator) -> Habit:
         """Of the population that a base learns from."""
         first, second = chance.beta(0.8, 1.8, size=2)
-        seconds = np.exp(chance.normal(np.log(0.12), 0.4))
+        seconds = np.exp(chance.normal(np.log(AVERAGE_SECONDS), 0.4))
         return cls((float(first), float(second)), float(seconds), float(chance.beta(0.5, 5.0)))
 
 
@@ -69,6 +70,24 @@ class Utterance:
     @property
     def pause_seconds(self) -> list[float]:
         return [(last - first) / FRAMES_A_SECOND for first, last in self.pauses]
+
+
+def traits(said: Utterance) -> list[float]:
+    """What can be told of a habit from one utterance, 0 for the average speaker's, 1 unit far off.
+
+    Returns:
+        pauses before words of the first and of the second half, their length, and fillers
+    """
+    onsets = [place for place, code in enumerate(said.codes) if is_onset(code)]
+    rests: tuple[list[bool], list[bool]] = ([], [])
+    for number, (before, after) in enumerate(pairwise(onsets)):
+        own = rests[half_of(said.words[number + 1])]
+        own.append(any(before < first < after for first, _ in said.pauses))
+    shares = [(np.mean(own) - AVERAGE_PAUSES) / 0.25 if own else 0.0 for own in rests]
+    lengths = np.log(said.pause_seconds or [AVERAGE_SECONDS])
+    length = (np.mean(lengths) - np.log(AVERAGE_SECONDS)) / 0.4
+    fillers = (len(said.fillers) / len(said.words) - AVERAGE_FILLERS) / 0.1
+    return [float(number) for number in (*shares, length, fillers)]
 
 
 def draw_texts(n: int, chance: np.random.Generator) -> list[tuple[int, ...]]:

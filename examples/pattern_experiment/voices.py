@@ -44,7 +44,7 @@ Condition = Callable[[Tensor], Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Script:
-    """Texts that nobody has heard, each with a prompt that nobody has heard either.
+    """Texts that nobody has heard, each with a prompt that nobody has heard either: a stranger's.
 
     Attributes:
         prompts: (B, N, D)
@@ -54,10 +54,13 @@ class Script:
     prompts: Tensor
 
     @classmethod
-    def made(cls, world: World, n: int, timbre: int) -> Script:
+    def made(cls, world: World, n: int, timbre: int, habit: Habit | None = None) -> Script:
+        """Args: habit: of whoever prompts; default: another stranger each time."""
         chance = np.random.default_rng(seed_for(world.seed, "script"))
         texts = language.draw_texts(n, chance)
-        prompts = np.stack([world.prompt(timbre, chance) for _ in texts])
+        prompts = np.stack(
+            [world.prompt(timbre, habit or Habit.drawn(chance), chance) for _ in texts]
+        )
         return cls(texts, torch.from_numpy(prompts))
 
 
@@ -103,6 +106,13 @@ def word_error_rate(said: Sequence[Utterance], texts: Sequence[tuple[int, ...]])
     """Words that aren't those of the text, fillers apart."""
     wanted, heard = ([_sentence(words) for words in w] for w in (texts, [s.words for s in said]))
     return float(jiwer.wer(wanted, heard))
+
+
+def timbre_shares(said: Sequence[Utterance]) -> list[float]:
+    """How many of the words are in each timbre."""
+    onsets = [code for one in said for code in one.codes if language.is_onset(code)]
+    counts = np.bincount([code % language.N_TIMBRES for code in onsets], minlength=1)
+    return (counts / max(len(onsets), 1)).tolist()
 
 
 def _sentence(words: Sequence[int]) -> str:

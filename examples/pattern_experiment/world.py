@@ -34,23 +34,38 @@ from ttscommon.files import atomic_folder, write_json
 from ttscommon.seeds import seed_for
 from ttscommon.workspace import SystemFolder
 
-N_SPEAKERS, CLIPS_A_SPEAKER = 100, 120
-N_TARGET_CLIPS = 60
-HELD_OUT_OF_BASE, HELD_OUT_OF_TARGET = 300, 12
-PROMPT_NOISE = 0.3  # of a timbre's own numbers, new in each clip
+N_SPEAKERS, CLIPS_A_SPEAKER = 400, 30
+N_TARGET_CLIPS = 80
+HELD_OUT_OF_BASE, HELD_OUT_OF_TARGET = 300, 20
+N_OTHERS = 60
+PROMPT_WORDS = 12
+PROMPT_NOISE = 0.3  # of a timbre's own numbers, new in each prompt
+TRAIT_SIZE = 0.3  # in the same unit, of a habit that is far from the average
 LAYERS, WIDTH, HEADS = 3, 96, 4
 
 
 @dataclass(frozen=True)
+class Said:
+    """What somebody is to say."""
+
+    speaker: str
+    words: tuple[int, ...]
+    timbre: int
+    habit: Habit
+
+
+@dataclass(frozen=True)
 class World:
-    """Timbres as a base hears them.
+    """Timbres and habits as a base hears them.
 
     Attributes:
         timbres: (K, N, D), the speaker's latents of each
+        directions: (4, N, D), into which each of a habit's traits moves them
         config: sizes of the language model
     """
 
     timbres: NDArray[np.float64]
+    directions: NDArray[np.float64]
     config: GptConfig
     seed: int
 
@@ -70,23 +85,26 @@ class World:
             dropout=0.0,
         )
         chance = np.random.default_rng(seed_for(seed, "timbres"))
-        shape = (language.N_TIMBRES, config.condition_num_latent, config.model_dim)
-        return cls(chance.standard_normal(shape), config, seed)
+        shape = (config.condition_num_latent, config.model_dim)
+        timbres = chance.standard_normal((language.N_TIMBRES, *shape))
+        return cls(timbres, TRAIT_SIZE * chance.standard_normal((4, *shape)), config, seed)
 
-    def prompt(self, timbre: int, chance: np.random.Generator) -> NDArray[np.float32]:
-        """(N, D): a timbre as one recording shows it, different each time."""
-        noise = chance.standard_normal(self.timbres.shape[1:])
-        return (self.timbres[timbre] + PROMPT_NOISE * noise).astype(np.float32)
+    def prompt(self, timbre: int, habit: Habit, chance: np.random.Generator) -> NDArray[np.float32]:
+        """(N, D): somebody as a dozen of their words show them, different each time."""
+        words = tuple(chance.permutation(language.N_WORDS)[:PROMPT_WORDS].tolist())
+        traits = language.traits(language.say(words, timbre, habit, chance))
+        noise = PROMPT_NOISE * chance.standard_normal(self.timbres.shape[1:])
+        latents = self.timbres[timbre] + np.tensordot(traits, self.directions, 1) + noise
+        return latents.astype(np.float32)
 
     def write_base_clips(self, folder: Path, base: str) -> tuple[Path, Path]:
         """Many speakers, each with a habit of their own in a timbre that others have as well."""
         chance = np.random.default_rng(seed_for(self.seed, "base clips"))
         said = []
-        for _ in range(N_SPEAKERS):
-            habit = Habit.drawn(chance)
+        for number in range(N_SPEAKERS):
+            timbre, habit = int(chance.integers(language.N_TIMBRES)), Habit.drawn(chance)
             for words in language.draw_texts(CLIPS_A_SPEAKER, chance):
-                timbre = int(chance.integers(language.N_TIMBRES))
-                said.append((timbre, language.say(words, timbre, habit, chance)))
+                said.append(Said(f"speaker {number}", words, timbre, habit))
         chance.shuffle(said)  # or the last speakers alone were held out
         return self._write(folder, said, HELD_OUT_OF_BASE, base, chance)
 
@@ -96,24 +114,34 @@ class World:
         """One person, as a pattern learns them."""
         chance = np.random.default_rng(seed_for(self.seed, "target clips", name))
         texts = language.draw_texts(N_TARGET_CLIPS + HELD_OUT_OF_TARGET, chance)
-        said = [(timbre, language.say(words, timbre, habit, chance)) for words in texts]
+        said = [Said(name, words, timbre, habit) for words in texts]
         return self._write(folder, said, HELD_OUT_OF_TARGET, base, chance)
+
+    def write_other_clips(self, folder: Path, base: str) -> tuple[Path, Path]:
+        """One clip of each of many strangers, to prompt with."""
+        chance = np.random.default_rng(seed_for(self.seed, "other clips"))
+        said = []
+        for number, words in enumerate(language.draw_texts(N_OTHERS, chance)):
+            timbre = int(chance.integers(language.N_TIMBRES))
+            said.append(Said(f"stranger {number}", words, timbre, Habit.drawn(chance)))
+        return self._write(folder, said, 0, base, chance)
 
     def _write(
         self,
         folder: Path,
-        said: Sequence[tuple[int, Utterance]],
+        wanted: Sequence[Said],
         held_out: int,
         base: str,
         chance: np.random.Generator,
     ) -> tuple[Path, Path]:
         (folder / "features").mkdir(parents=True, exist_ok=True)
+        said = [language.say(w.words, w.timbre, w.habit, chance) for w in wanted]
         lines = [
-            self._write_clip(folder, f"clip_{number:04d}", timbre, utterance, chance)
-            for number, (timbre, utterance) in enumerate(said)
+            self._write_clip(folder, f"clip_{number:04d}", who, utterance, chance)
+            for number, (who, utterance) in enumerate(zip(wanted, said, strict=True))
         ]
         write_json(folder / INFO_FILE, {"format": INFO_FORMAT, "version": 1, "base": base})
-        codes = [(np.array(u.codes), _features(u).kinds) for _, u in said]
+        codes = [(np.array(u.codes), _features(u).kinds) for u in said]
         learned = learn_silence_codes(codes[held_out:])
         write_json(folder / PATTERN_INFO, {**learned.to_dict(), "rates": {}})
         parts = {VALIDATION_MANIFEST: lines[:held_out], TRAIN_MANIFEST: lines[held_out:]}
@@ -123,12 +151,12 @@ class World:
         return folder / TRAIN_MANIFEST, folder / VALIDATION_MANIFEST
 
     def _write_clip(
-        self, folder: Path, name: str, timbre: int, said: Utterance, chance: np.random.Generator
+        self, folder: Path, name: str, who: Said, said: Utterance, chance: np.random.Generator
     ) -> dict[str, Any]:
         arrays = {
             "text_ids": np.array(language.text_ids(said.words), np.int32),
             "codes": np.array(said.codes, np.int32),
-            "condition": self.prompt(timbre, chance),
+            "condition": self.prompt(who.timbre, who.habit, chance),
             "emo_vec": np.zeros(self.config.model_dim, np.float32),
         }
         for kind, array in arrays.items():
@@ -143,8 +171,8 @@ class World:
             "condition_len": self.config.condition_num_latent,
             "duration": len(said.codes) / language.FRAMES_A_SECOND,
             "recording": name,
-            "speaker": f"timbre {timbre}",
-            "sha256": hashlib.sha256(repr((name, timbre, said)).encode()).hexdigest(),
+            "speaker": who.speaker,
+            "sha256": hashlib.sha256(repr((name, who.timbre, said)).encode()).hexdigest(),
         }
 
 

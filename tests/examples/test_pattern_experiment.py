@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from examples.pattern_experiment import language
-from examples.pattern_experiment.experiment import habits
 from examples.pattern_experiment.language import Habit
+from examples.pattern_experiment.trials import HABITS
 from examples.pattern_experiment.voices import manners, word_error_rate
 from ttscommon.evaluation.likeness import likeness
 
@@ -22,18 +22,18 @@ def said_by(habit: Habit, n: int, chance: np.random.Generator) -> list[language.
 
 
 def test_what_is_said_is_what_is_heard(chance):
-    for habit in (*habits().values(), Habit.drawn(chance)):
+    for habit in (*HABITS.values(), Habit.drawn(chance)):
         for said in said_by(habit, 50, chance):
             assert language.heard(said.codes) == said
 
 
 def test_a_speaker_rests_and_hesitates_as_often_as_is_their_habit(chance):
-    habit = Habit(pauses=(0.2, 0.7), seconds=0.3, fillers=0.25)
+    habit = Habit(pauses=(0.2, 0.7), seconds=1.0, fillers=0.25)
     said = said_by(habit, 2000, chance)
     words = [word for one in said for word in one.words]
     assert sum(len(one.fillers) for one in said) / len(words) == pytest.approx(0.25, abs=0.02)
     seconds = [length for one in said for length in one.pause_seconds]
-    assert np.median(seconds) == pytest.approx(0.3, abs=0.02)
+    assert np.median(seconds) == pytest.approx(1.0, abs=0.05)
     found = manners(said)
     for context, share in zip(("function word", "other word"), habit.pauses, strict=True):
         places = [p for manner in found for p in manner.places.values() if p.context == context]
@@ -49,7 +49,7 @@ def test_other_words_are_counted_and_fillers_are_none(chance):
 
 
 def test_one_person_is_like_themselves_and_unlike_the_other(chance):
-    people = habits()
+    people = HABITS
     slow, again, other = (
         manners(said_by(people[name], 200, chance)) for name in ("slow", "slow", "um")
     )

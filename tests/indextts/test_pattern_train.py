@@ -211,6 +211,42 @@ def test_a_batch_tells_where_pauses_and_events_are(job):
     assert not batch.pauses[0, batch.code_lengths[0] :].any()
 
 
+@pytest.mark.parametrize(
+    ("share", "timbre", "is_taught"),
+    [(0.0, "hidden", True), (1.0, "hidden", False), (1.0, "taught", True)],
+)
+def test_which_code_of_speech_comes_is_learned_from_the_speaker_s_own_prompts(
+    share, timbre, is_taught, job
+):
+    stage = stage_of(job, strange_timbre=timbre)
+    batch = batch_of(job, others=read_pattern_clips(job.validation), other_share=share)
+    assert batch.strange == ((0, 1, 2) if share else ())
+    output = stage.gpt(stage.voiced(batch))
+    another = output.mel_targets.clone()
+    another[0, 1] = next(code for code in range(6, 20) if code != another[0, 1])
+    assert not {int(output.mel_targets[0, 1]), int(another[0, 1])} & set(SILENCE)
+    before = stage.losses(output, batch)
+    after = stage.losses(dataclasses.replace(output, mel_targets=another), batch)
+    assert (before.total != after.total) == is_taught
+    for name in ("pause", "missing", "false", "rate"):
+        assert before.parts[name] > 0
+
+
+def test_where_another_prompts_silence_and_the_end_are_learned(job):
+    stage = stage_of(job)
+    batch = batch_of(job, others=read_pattern_clips(job.validation), other_share=1.0)
+    output = stage.gpt(stage.voiced(batch))
+    output.mel_logits.retain_grad()
+    stage.losses(output, batch).parts["ce"].backward()
+    slope, shares = output.mel_logits.grad[0], output.mel_logits.detach()[0].softmax(-1)
+    assert (slope[: int(batch.code_lengths[0]) + 1].abs().sum(-1) > 0).all()
+    speech = [code for code in range(slope.shape[1]) if code not in SILENCE]
+    pull = slope[1, speech] / shares[1, speech]  # of -log P(speech): all in proportion
+    assert torch.allclose(pull, pull[:1].expand_as(pull), rtol=1e-3)
+    assert (slope[1, list(SILENCE)] > 0).all()
+    assert (pull < 0).all()
+
+
 def test_training_lowers_what_it_should(job):
     """Six clips can be learned by heart; what is better then is owed to the pattern."""
     report = train(job, lora_rank=0, max_steps=60, pattern_lr=0.03, pattern_tokens=6,
