@@ -21,9 +21,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from indextts.config import DecodingConfig, SpeechConfig
 from indextts.tuned import Tuned, listing, trained
-from ttscommon.cli import Parser, add_config_flags, add_device, add_training_root, given, run
+from ttscommon.cli import (
+    Parser,
+    add_config_flags,
+    add_device,
+    add_measuring,
+    add_training_root,
+    given,
+    run,
+)
 from ttscommon.errors import UserError
-from ttscommon.evaluation import EXIT_WORSE, KEPT, NO_RECOGNISER
+from ttscommon.evaluation import EXIT_WORSE, KEPT
 from ttscommon.outputs import read_texts, require_writable
 from ttscommon.workspace import Speaker
 
@@ -73,15 +81,7 @@ def build_parser() -> Parser:
         "--model-dir", type=Path, help="checkpoint folder (default: checkpoints/ or below it)"
     )
     model.add_argument("--config", type=Path, help="another config.yaml than that folder's")
-    measuring.add_argument(
-        "--whisper-model", "-w", default="base", help="name, .pt or CTranslate2 folder; or none"
-    )
-    measuring.add_argument(
-        "--language", "-l", help="spoken in the texts (default: as in the data set, else en)"
-    )
-    measuring.add_argument(
-        "--speaker-encoder", type=Path, help="folder of WavLM with x-vectors, a second opinion"
-    )
+    add_measuring(measuring, "spoken in the texts (default: as in the data set, else en)")
     output.add_argument("--output-dir", "-o", type=Path, help="folder (default: the speaker's)")
     add_device(machine)
     machine.add_argument("--amp", choices=("no", "bf16", "fp16"), default="no",
@@ -104,11 +104,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     real = _real(args, speaker)
     args.language = args.language or _language(speaker)
     texts, n_held_out = _texts(args, real)
-    instruments = _instruments(args)  # a recogniser that is missing is told before hours of speech
 
     from indextts.side_by_side import lines, write_summary
+    from ttscommon.evaluation.measuring import load_instruments
     from ttscommon.evaluation.pages import write_report
 
+    # A recogniser that is missing is told before hours of speech.
+    instruments = load_instruments(
+        args.whisper_model,
+        language=args.language,
+        device=args.device,
+        speaker_encoder=args.speaker_encoder,
+    )
     stamp = f"{datetime.now():%Y%m%d_%H%M%S}"
     said = lines(texts, args.seeds, n_held_out)
     spoken = _speak(args, models, said, folder, voice, stamp)
@@ -195,22 +202,6 @@ def _language(speaker: Speaker | None) -> str:
     from indextts.side_by_side import spoken_language
 
     return spoken_language(speaker) if speaker else "en"
-
-
-def _instruments(args: argparse.Namespace) -> Any:
-    from ttscommon.evaluation.measuring import choose_instruments
-    from ttscommon.machine import pick_device
-    from ttscommon.transcribe import identity, load_transcriber
-
-    name = args.whisper_model
-    device = pick_device(args.device).type
-    transcriber = None if name == NO_RECOGNISER else load_transcriber(name, device)
-    return choose_instruments(
-        transcriber,
-        transcriber_name=identity(name),
-        language=args.language,
-        second_encoder=args.speaker_encoder,
-    )
 
 
 def _speak(args: argparse.Namespace, models, said, folder: Path, voice, stamp: str) -> list[Any]:

@@ -19,9 +19,17 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from ttscommon.cli import Parser, add_device, add_overwrite, add_training_root, run
+from ttscommon.cli import (
+    Parser,
+    add_device,
+    add_measuring,
+    add_overwrite,
+    add_training_root,
+    named_folders,
+    run,
+)
 from ttscommon.errors import UserError
-from ttscommon.evaluation import EXIT_WORSE, KEPT, NO_RECOGNISER
+from ttscommon.evaluation import EXIT_WORSE, KEPT
 from ttscommon.outputs import require_new, require_writable
 from ttscommon.workspace import Speaker
 
@@ -39,13 +47,7 @@ def build_parser() -> Parser:
     add_training_root(data)
     data.add_argument("--base", metavar="NAME", help="the condition others are compared with")
     data.add_argument("--real", metavar="NAME", help="the condition of real recordings")
-    measuring.add_argument(
-        "--whisper-model", default="base", help="name, .pt or CTranslate2 folder; or none"
-    )
-    measuring.add_argument("--language", help="spoken in all of them (default: en)")
-    measuring.add_argument(
-        "--speaker-encoder", type=Path, help="folder of WavLM with x-vectors, a second opinion"
-    )
+    add_measuring(measuring)
     output.add_argument(
         "--output-dir", type=Path, help="for evaluation.json, .csv and .html (default: evaluation)"
     )
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse(argv)
     if bool(args.conditions) == bool(args.speaker):
         parser.error("give conditions (base=FOLDER tuned=FOLDER) or --speaker")
-    folders = {} if args.speaker else _folders(args, parser)
+    folders = {} if args.speaker else named_folders(parser, args.conditions)
     if not args.speaker:
         _require_two(folders)
     folder = _output_folder(args)
@@ -147,18 +149,14 @@ def _require_two(conditions: Mapping[str, Any]) -> None:
 
 def _evaluate(args: argparse.Namespace, conditions: Mapping[str, Any], cache: Path) -> Any:
     from ttscommon.evaluation.evaluate import choose_roles, evaluate
-    from ttscommon.evaluation.measuring import choose_instruments
-    from ttscommon.machine import pick_device
-    from ttscommon.transcribe import identity, load_transcriber
+    from ttscommon.evaluation.measuring import load_instruments
 
     choose_roles(conditions, args.base, args.real)  # before a model is loaded for nothing
-    name, device = args.whisper_model, pick_device(args.device).type
-    transcriber = None if name == NO_RECOGNISER else load_transcriber(name, device)
-    instruments = choose_instruments(
-        transcriber,
-        transcriber_name=identity(name),
+    instruments = load_instruments(
+        args.whisper_model,
         language=args.language or "en",
-        second_encoder=args.speaker_encoder,
+        device=args.device,
+        speaker_encoder=args.speaker_encoder,
     )
     try:
         return evaluate(
@@ -171,19 +169,6 @@ def _evaluate(args: argparse.Namespace, conditions: Mapping[str, Any], cache: Pa
         )
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt("stopped; the same command goes on from here") from stop
-
-
-def _folders(args: argparse.Namespace, parser: Parser) -> dict[str, Path]:
-    """The folder of each condition."""
-    folders = {}
-    for word in args.conditions:
-        name, equals, folder = word.partition("=")
-        if not (name and equals and folder):
-            parser.error(f"'{word}' isn't NAME=FOLDER")
-        if name in folders:
-            parser.error(f"condition '{name}' is there twice")
-        folders[name] = Path(folder)
-    return folders
 
 
 def _output_folder(args: argparse.Namespace) -> Path:

@@ -20,15 +20,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from ttscommon.cli import Parser, add_device, add_overwrite, run
-from ttscommon.evaluation import EXIT_WORSE, KEPT, NO_RECOGNISER
+from ttscommon.cli import (
+    Parser,
+    add_device,
+    add_measuring,
+    add_overwrite,
+    named_folders,
+    run,
+)
+from ttscommon.evaluation import EXIT_WORSE, KEPT
 from ttscommon.files import write_json
 from ttscommon.outputs import require_new, require_writable
 
 if TYPE_CHECKING:
     from ttscommon.evaluation.conditions import Utterance
     from ttscommon.evaluation.evaluate import Evaluation
-    from ttscommon.evaluation.measuring import Instruments
     from ttscommon.evaluation.pattern_protocol import PatternResult
 
 # A base that is understood worse doesn't read its text, and nothing can be said about manners.
@@ -42,13 +48,7 @@ def build_parser() -> Parser:
     )
     data.add_argument("conditions", nargs="+", metavar="NAME=FOLDER", help="what to compare")
     data.add_argument("--texts", type=Path, help="table of audio_path,text for every condition")
-    measuring.add_argument(
-        "--whisper-model", default="base", help="name, .pt or CTranslate2 folder; or none"
-    )
-    measuring.add_argument("--language", help="spoken in all of them (default: en)")
-    measuring.add_argument(
-        "--speaker-encoder", type=Path, help="folder of WavLM with x-vectors, a second opinion"
-    )
+    add_measuring(measuring)
     output.add_argument(
         "--output-dir", type=Path, help="for all that is written (default: pattern_evaluation)"
     )
@@ -64,7 +64,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse(argv)
-    folders = _folders(args, parser)
+    folders = named_folders(parser, args.conditions)
     output = args.output_dir or Path("pattern_evaluation")
     names = ("patterns.json", "patterns.html", "evaluation.json", "evaluation.csv", "blind.html")
     paths = {name: output / name for name in names}
@@ -80,18 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_json(paths["patterns.json"], result.to_dict())
     _write_pages(result, evaluation, manners, utterances, paths, args.max_clips)
     return EXIT_WORSE if _report(result, evaluation) else 0
-
-
-def _folders(args: Any, parser: Parser) -> dict[str, Path]:
-    folders = {}
-    for word in args.conditions:
-        name, equals, folder = word.partition("=")
-        if not (name and equals and folder):
-            parser.error(f"'{word}' isn't NAME=FOLDER")
-        if name in folders:
-            parser.error(f"condition '{name}' is there twice")
-        folders[name] = Path(folder)
-    return folders
 
 
 def _utterances(folders: Mapping[str, Path], texts: Path | None) -> dict[str, Sequence[Utterance]]:
@@ -116,10 +104,15 @@ def _measure(
     """Numbers of all utterances, and how each is spoken."""
     from ttscommon.evaluation.comparison import Context
     from ttscommon.evaluation.evaluate import evaluate
-    from ttscommon.evaluation.measuring import measure_all
+    from ttscommon.evaluation.measuring import load_instruments, measure_all
     from ttscommon.evaluation.pattern_protocol import BASE, REAL
 
-    instruments = _instruments(args)
+    instruments = load_instruments(
+        args.whisper_model,
+        language=args.language or "en",
+        device=args.device,
+        speaker_encoder=args.speaker_encoder,
+    )
     n = args.n_processes
     try:
         evaluation = evaluate(
@@ -137,20 +130,6 @@ def _measure(
     return evaluation, {
         name: [context.manner(one) for one in own] for name, own in readable.items()
     }
-
-
-def _instruments(args: Any) -> Instruments:
-    from ttscommon.evaluation.measuring import choose_instruments
-    from ttscommon.machine import pick_device
-    from ttscommon.transcribe import identity, load_transcriber
-
-    name, device = args.whisper_model, pick_device(args.device).type
-    return choose_instruments(
-        None if name == NO_RECOGNISER else load_transcriber(name, device),
-        transcriber_name=identity(name),
-        language=args.language or "en",
-        second_encoder=args.speaker_encoder,
-    )
 
 
 def _judge(evaluation: Evaluation, manners: Mapping[str, list[Any]]) -> PatternResult:

@@ -102,6 +102,34 @@ def add_device(group: Any) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
 
+def add_measuring(group: Any, language: str = "spoken in all of them (default: en)") -> None:
+    """What speech is measured with, as `ttscommon.evaluation.measuring.load_instruments` takes it.
+
+    Args:
+        language: what --language says of itself
+    """
+    group.add_argument(
+        "--whisper-model", "-w", default="base", help="name, .pt or CTranslate2 folder; or none"
+    )
+    group.add_argument("--language", "-l", help=language)
+    group.add_argument(
+        "--speaker-encoder", type=Path, help="folder of WavLM with x-vectors, a second opinion"
+    )
+
+
+def named_folders(parser: Parser, words: Sequence[str]) -> dict[str, Path]:
+    """NAME=FOLDER for each condition; anything else is a wrong call."""
+    folders: dict[str, Path] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        if not (name and equals and folder):
+            parser.error(f"'{word}' isn't NAME=FOLDER")
+        if name in folders:
+            parser.error(f"condition '{name}' is there twice")
+        folders[name] = Path(folder)
+    return folders
+
+
 def given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
     """The fields of `cls` that were set by a flag."""
     names = {f.name for f in dataclasses.fields(cls)}

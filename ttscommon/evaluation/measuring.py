@@ -22,14 +22,16 @@ from numpy.typing import NDArray
 
 from ttscommon.audio import load
 from ttscommon.errors import UserError
+from ttscommon.evaluation import NO_RECOGNISER
 from ttscommon.evaluation.prosody import measure_prosody
 from ttscommon.evaluation.quality import measure_quality
 from ttscommon.evaluation.verdicts import judge
 from ttscommon.evaluation.voices import SpeakerEncoder, load_ge2e, load_xvector, speech_only
+from ttscommon.machine import pick_device
 from ttscommon.records import read_kept
 from ttscommon.segment import Span, speech_spans
 from ttscommon.sound_progress import clock
-from ttscommon.transcribe import Transcriber, WordTranscriber, sentence
+from ttscommon.transcribe import Transcriber, WordTranscriber, identity, load_transcriber, sentence
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +129,26 @@ def choose_instruments(
         encoders=encoders,
         has_quality="dnsmos" not in absent,
         absent=absent,
+    )
+
+
+def load_instruments(
+    whisper_model: str, *, language: str, device: str, speaker_encoder: Path | None = None
+) -> Instruments:
+    """What the flags of `ttscommon.cli.add_measuring` and --device ask for.
+
+    Args:
+        whisper_model: "none" measures nothing that needs words
+
+    Raises:
+        UserError: if a recogniser or encoder that was asked for can't be read
+    """
+    is_deaf = whisper_model == NO_RECOGNISER
+    return choose_instruments(
+        None if is_deaf else load_transcriber(whisper_model, pick_device(device).type),
+        transcriber_name=identity(whisper_model),
+        language=language,
+        second_encoder=speaker_encoder,
     )
 
 
