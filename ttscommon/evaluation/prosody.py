@@ -9,6 +9,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from ttscommon.evaluation.verdicts import run_lengths
+
 PITCH_RATE = 16_000
 LOWEST, HIGHEST = 60.0, 500.0  # Hz, of speaking voices
 FRAME, HOP, PERIOD_WINDOW = 1024, 160, 512  # samples at 16 kHz; 64, 10 and 32 ms
@@ -68,7 +70,7 @@ def measure_prosody(audio: NDArray[np.float32], sample_rate: int = PITCH_RATE) -
         voiced_share=float(voiced.sum() / heard.sum()),
         level=float(10 * np.log10(power[heard].mean())),
         level_spread=float(levels.std()),
-        voiced_npvi=npvi(_run_lengths(voiced)),
+        voiced_npvi=npvi([n for n in run_lengths(voiced) if n > 1]),
     )
 
 
@@ -78,12 +80,6 @@ def npvi(lengths: Sequence[float]) -> float | None:
         return None
     a, b = np.asarray(lengths[:-1], np.float64), np.asarray(lengths[1:], np.float64)
     return float(100 * np.abs((a - b) / ((a + b) / 2)).mean())
-
-
-def _run_lengths(flags: NDArray[np.bool_]) -> list[int]:
-    """How long each stretch of True is, those of a single frame left out."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
-    return [int(n) for n in edges[1::2] - edges[::2] if n > 1]
 
 
 def _frames(audio: NDArray) -> NDArray[np.float32]:

@@ -65,14 +65,20 @@ def judge(
     return verdicts
 
 
+def run_lengths(flags: NDArray[np.bool_]) -> list[int]:
+    """How long each stretch of True is."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
+    return (edges[1::2] - edges[::2]).tolist()
+
+
 def _faults_of_samples(audio: NDArray[np.float32], sample_rate: int) -> list[Verdict]:
     found = []
     limit = np.abs(audio) >= FULL_SCALE
-    share = sum(n for n in _run_lengths(limit) if n >= FLAT_RUN) / len(audio)
+    share = sum(n for n in run_lengths(limit) if n >= FLAT_RUN) / len(audio)
     if share > CLIPPED_SHARE:
         found.append(Verdict("clipped", f"{100 * share:.2f} % of samples stand at full scale"))
     same = (np.diff(audio) == 0) & (audio[1:] != 0)
-    stuck = max(_run_lengths(same), default=0) / sample_rate
+    stuck = max(run_lengths(same), default=0) / sample_rate
     if stuck >= STUCK_SECONDS:
         found.append(Verdict("stuck", f"one value for {stuck:.1f} s"))
     return found
@@ -91,9 +97,3 @@ def _faults_of_words(wanted: list[str], heard: list[str]) -> list[Verdict]:
     if count < longest_loop(wanted)[0] + EXTRA_REPEATS:
         return []
     return [Verdict("repeats", f"'{' '.join(gram)}' {count} times in a row")]
-
-
-def _run_lengths(flags: NDArray[np.bool_]) -> list[int]:
-    """How long each stretch of True is."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
-    return (edges[1::2] - edges[::2]).tolist()

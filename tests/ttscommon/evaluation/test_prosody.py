@@ -40,6 +40,12 @@ def test_half_the_amplitude_is_six_decibels_less():
     assert loud.level - soft.level == pytest.approx(6.02, abs=0.01)
 
 
+def test_levels_ten_decibels_apart_spread_by_five():
+    loud, soft = (buzz(np.full(RATE, 150.0), 0.2 * 10 ** (-db / 20)) for db in (0, 10))
+    found = measure_prosody(np.concatenate([loud, soft]))
+    assert found.level_spread == pytest.approx(5, abs=0.2)
+
+
 def test_noise_and_silence_have_no_pitch():
     noise = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
     assert measure_prosody(noise).f0 is None

@@ -46,6 +46,14 @@ def test_flat_peaks_are_clipped_and_one_full_peak_is_not(speech):
     assert faults(speech / np.abs(speech).max()) == []
 
 
+def test_a_peak_is_flat_from_three_samples_on(speech):
+    for n, found in ((2, []), (3, ["clipped"])):
+        peaks = 0.5 * speech / np.abs(speech).max()
+        for first in range(0, len(peaks) - n, 1000):
+            peaks[first : first + n] = 1.0
+        assert faults(peaks) == found
+
+
 def test_a_signal_that_stands_still_is_stuck(speech):
     stuck = speech.copy()
     stuck[8000:20_000] = 0.25
