@@ -100,7 +100,11 @@ def _stored(path: Path) -> dict[str, Any]:
 
 
 def from_tensors(tensors: Mapping[str, Any], *, where: Path | None = None) -> Voice:
-    """Tensors by name as a voice; of names that begin with "_" only "_metadata" is looked at."""
+    """Tensors by name as a voice; of names that begin with "_" only "_metadata" is looked at.
+
+    Raises:
+        UserError: if one is missing, of another shape or not finite, or they disagree
+    """
     names = [f.name for f in dataclasses.fields(SpeakerFeatures)]
     missing = [name for name in names if not isinstance(tensors.get(name), Tensor)]
     if missing:

@@ -33,6 +33,10 @@ def test_a_speaker_s_voice_is_stored_and_not_replaced_unasked(tmp_path, checkpoi
     assert kept["_metadata"]["source"] in ("c0.wav", "c2.wav")
     with pytest.raises(UserError, match="exists already"):
         main(flags)
+    speaker.excluded.write_text("c0.wav\nc2.wav\n", encoding="utf-8")
+    main([*flags, "--max-files", "2", "--overwrite"])
+    kept = torch.load(speaker.speaker_embeddings, weights_only=True)
+    assert kept["_metadata"]["source"] in ("c1.wav", "c3.wav")
     main([*flags, "--overwrite", "--prompt-seconds", "0.6"])
     kept = torch.load(speaker.speaker_embeddings, weights_only=True)
     assert kept["ref_mel"].shape[2] == int(0.6 * 22_050) // 256

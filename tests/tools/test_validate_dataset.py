@@ -70,6 +70,15 @@ def test_a_good_set_passes_and_the_next_command_takes_it(ozzy, capsys):
     assert (args.speaker, args.training_root) == ("ozzy", ozzy.root)
 
 
+def test_an_excluded_clip_is_no_fault(ozzy, sentences, capsys):
+    put(ozzy.audio, "a.wav", np.clip(20 * sentences["a.wav"], -1, 1))
+    assert main(flags(ozzy, "--strict")) == 2
+    ozzy.excluded.write_text("a.wav  # too loud\n", encoding="utf-8")
+    assert main(flags(ozzy, "--strict")) == 0
+    assert "Note: 1 clips are named in excluded.txt" in capsys.readouterr().out
+    assert "a.wav" not in {clip["clip"] for clip in read_json(ozzy.validation)["clips"]}
+
+
 def test_faults_are_in_all_three_places_and_strict_makes_them_an_exit_code(ozzy, sentences, capsys):
     put(ozzy.audio, "a.wav", np.clip(20 * sentences["a.wav"], -1, 1))
     put(ozzy.audio, "e.wav", sentences["b.wav"])
