@@ -1,7 +1,7 @@
 """Does a pattern carry a person's habits to new text and new prompts? In speech that can be heard.
 
 A miniature of the whole way: phrases by synthetic voices, joined with known pauses and fillers;
-codes, the nearest means of Whisper's features; a language model of IndexTTS2's shape with 0.8 M
+codes, the nearest means of Whisper's features; a language model of IndexTTS2's shape with 1.3 M
 parameters; a network from codes to a mel; Griffin-Lim. 63 speakers teach it to speak. Then the
 patterns of two people are learned whose habits it never met, and base, patterns and people say 100
 sentences that nobody said before, prompted in other voices. 32 phrases make 4,096 sentences, and

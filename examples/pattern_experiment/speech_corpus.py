@@ -167,7 +167,7 @@ def write_manifests(
 
 
 def write_silence(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Which codes are silence in these clips, as `prepare_pattern_dataset_v3` counts them."""
+    """Say beside `folder` which codes are silence in its clips, as data sets of speech do."""
     found = []
     for line in lines:
         codes: NDArray = np.load(folder / line["codes_path"])
@@ -180,7 +180,7 @@ def write_silence(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         "%d codes are silence: %.1f %% of the silent frames, %.2f %% of the spoken ones",
         *(len(learned.codes), 100 * learned.coverage, 100 * learned.leakage),
     )
-    write_json(folder / PATTERN_INFO, {**learned.to_dict(), "rates": {}})
+    write_json(folder.parent / PATTERN_INFO, {**learned.to_dict(), "rates": {}})
 
 
 def known_of(clip: Clip, n_frames: int) -> PatternFeatures:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.pattern_experiment.experiment import OTHER
 from examples.pattern_experiment.speech_bank import RATE, VOICES
 from examples.pattern_experiment.speech_base import Prompts, checkpoint_with, gpt_config, speak
 from examples.pattern_experiment.speech_codes import Encoder, Quantiser
@@ -32,10 +31,11 @@ from examples.pattern_experiment.speech_corpus import (
 )
 from examples.pattern_experiment.speech_mel import MelNetwork, spoken
 from examples.pattern_experiment.speech_texts import Text, sentence
+from examples.pattern_experiment.trials import OTHER
 from indextts import weights
 from indextts.gpt.model import UnifiedVoice
 from indextts.pattern_config import PatternTrainConfig
-from indextts.pattern_embeddings import PatternEmbedding
+from indextts.pattern_embeddings import PatternEmbedding, require_fit
 from indextts.pattern_tasks import PATTERN_FILE
 from indextts.pattern_train import PatternJob, train_patterns
 from ttscommon.audio import save
@@ -52,7 +52,8 @@ class Stack:
     """All that it takes to hear and to speak.
 
     Attributes:
-        corpus: folder with an encoded folder for each speaker
+        corpus: holds an encoded folder for each speaker
+        patterns: holds a folder for each target
         base: file of the language model
     """
 
@@ -61,16 +62,21 @@ class Stack:
     quantiser: Quantiser
     mel: MelNetwork
     corpus: Path
+    patterns: Path
     base: Path
 
     def gpt(self) -> UnifiedVoice:
         return weights.load_gpt(self.base, gpt_config()).eval()
 
-    def prompts(self, speaker: str) -> list[NDArray]:
-        """Features of those recordings of a speaker that are long enough to prompt with."""
-        folder = self.corpus / speaker
-        lines = [x for x in read_lines(folder) if x["text_len"] >= 2 * FEWEST_PROMPT_PHRASES]
-        return [np.load(folder / line["features_path"]) for line in lines]
+    def target_clips(self, target: str) -> Path:
+        """The encoded folder of a target."""
+        return self.patterns / target / "clips" / "said"
+
+
+def prompts_of(folder: Path, n: int | None = None) -> list[NDArray]:
+    """Features of those of an encoded folder's first n clips that are long enough to prompt."""
+    lines = [x for x in read_lines(folder)[:n] if x["text_len"] >= 2 * FEWEST_PROMPT_PHRASES]
+    return [np.load(folder / line["features_path"]) for line in lines]
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Script:
         """Prompted by speakers in voices that no target has."""
         texts = stack.studio.test_texts()
         foreign = [
-            (speaker.voice, stack.prompts(speaker.name))
+            (speaker.voice, prompts_of(stack.corpus / speaker.name))
             for speaker in stack.studio.prompters()
             if VOICES[speaker.voice] not in TARGET_VOICES.values()
         ]
@@ -103,13 +109,16 @@ class Script:
     def own(cls, stack: Stack, target: str) -> Script:
         """Prompted by recordings of the target that no pattern has met."""
         texts = stack.studio.test_texts()
-        own = stack.prompts(target)[:N_TARGET_HELD_OUT]
+        own = prompts_of(stack.target_clips(target), N_TARGET_HELD_OUT)
         voice = stack.studio.target(target).voice
         return cls(texts, [voice] * len(texts), [own[i % len(own)] for i in range(len(texts))])
 
 
-def learn(stack: Stack, folder: Path, target: str, *, steps: int, seed: int) -> Path:
+def learn(stack: Stack, target: str, *, steps: int, seed: int) -> Path:
     """Train the pattern of a target, if it isn't there; the file of it."""
+    home = SystemFolder(stack.patterns / target / f"seed{seed}")
+    if (done := home.final_checkpoint / PATTERN_FILE).is_file():
+        return done
     config = PatternTrainConfig(
         lora_rank=0,
         max_steps=steps,
@@ -124,11 +133,11 @@ def learn(stack: Stack, folder: Path, target: str, *, steps: int, seed: int) -> 
         val_interval=max(1, steps // 4),
         seed=seed,
     )
-    train, validation = _target_clips(stack, folder / "clips", target)
+    train, validation = _prepared(stack, target)
     job = PatternJob(
         [train],
         [validation],
-        SystemFolder(folder / f"{target}_{seed}"),
+        home,
         checkpoint_with(stack.base),
         device="cpu",
     )
@@ -144,6 +153,8 @@ def say_all(
     """
     gpt, script, own = stack.gpt(), Script.foreign(stack), Script.own(stack, target)
     pattern, other = (PatternEmbedding.load(patterns[t]) for t in (target, OTHER[target]))
+    for target_or_other, one in ((target, pattern), (OTHER[target], other)):
+        require_fit(one, gpt, patterns[target_or_other])
     heard = Prompts.heard(gpt, script.prompts)
     among = pattern.get_injection_embedding
     ways = {
@@ -174,17 +185,17 @@ def real_codes(stack: Stack, target: str) -> list[NDArray]:
     return [stack.quantiser.codes(stack.encoder(one.audio), speaker.voice) for one in said]
 
 
-def _target_clips(stack: Stack, folder: Path, target: str) -> tuple[Path, Path]:
-    """The target's clips, prompted by others of the same voice; see `condition_path`."""
-    own = folder / target
+def _prepared(stack: Stack, target: str) -> tuple[Path, Path]:
+    """Manifests of the target's clips, each with another speaker of the same voice as prompt."""
+    own = stack.target_clips(target)
     if not (own / "lines.jsonl").is_file():
         speaker = stack.studio.target(target)
         encode(list(stack.studio.clips(speaker)), own, stack.encoder, stack.quantiser)
     gpt, lines = stack.gpt(), read_lines(own)
     others = [s for s in stack.studio.speakers() if VOICES[s.voice] == TARGET_VOICES[target]]
-    pool = [features for other in others for features in stack.prompts(other.name)]
+    pool = [features for other in others for features in prompts_of(stack.corpus / other.name)]
     chance = np.random.default_rng(seed_for(stack.studio.seed, "prompts", target))
-    chosen = [pool[i] for i in chance.permutation(len(pool))[: len(lines)]]
+    chosen = [pool[i] for i in chance.integers(len(pool), size=len(lines))]
     heard = Prompts.heard(gpt, chosen)
     for line, speaker, emotion in zip(lines, heard.speaker, heard.emotion, strict=True):
         stem = f"features/{line['id']}"
@@ -193,8 +204,8 @@ def _target_clips(stack: Stack, folder: Path, target: str) -> tuple[Path, Path]:
             line[f"{kind}_path"] = f"{stem}_{kind}.npy"
     _rewrite(own / "lines.jsonl", lines)
     write_silence(own, lines[N_TARGET_HELD_OUT:])
-    (folder / target / "pattern_info.json").replace(folder / "pattern_info.json")
-    return write_manifests(folder, [own], {own: N_TARGET_HELD_OUT}, weights.fingerprint(gpt))
+    mark = weights.fingerprint(gpt)
+    return write_manifests(own.parent, [own], {own: N_TARGET_HELD_OUT}, mark)
 
 
 def _rewrite(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

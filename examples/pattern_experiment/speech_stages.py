@@ -76,6 +76,7 @@ class Experiment:
             self.quantiser,
             self.mel,
             self.output / "corpus",
+            self.output / "patterns",
             SystemFolder(self.output / "base").best_model,
         )
 
@@ -149,8 +150,8 @@ class Experiment:
 
     def patterns(self) -> dict[str, Path]:
         """The patterns of the two people."""
-        folder, options = self.output / "patterns", {"steps": self.pattern_steps, "seed": self.seed}
-        return {target: learn(self.stack, folder, target, **options) for target in targets()}
+        options = {"steps": self.pattern_steps, "seed": self.seed}
+        return {target: learn(self.stack, target, **options) for target in targets()}
 
     def speak(self) -> dict[str, dict[str, Path]]:
         """All conditions say the texts of the test: {target: {condition: folder}}."""
