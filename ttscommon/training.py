@@ -259,7 +259,7 @@ class _Loop:
         # The gradient's norm is everyone's, the loss a process's own; so it tells whose clips.
         named = [name for fine, names in told if not fine for name in names]
         named = named or [name for _, names in told for name in names]
-        raise UserError(
+        raise _NotFiniteError(
             f"the loss is not finite at step {step}; clips: {', '.join(named[:16])}",
             where=self.folder.state,
             fix="look at these clips, or lower --learning-rate; the last save is good",
@@ -336,7 +336,7 @@ class _Loop:
             yield
             fails = False
         except (_NotFiniteError, KeyboardInterrupt):
-            fails = False  # weights that aren't worth keeping, or nobody wants to wait
+            fails = False  # weights that are no good, or somebody who won't wait
             raise
         finally:
             # No waiting for other processes: they may be waiting for what this one failed to do.
@@ -376,7 +376,7 @@ class _Loop:
 
 
 class _NotFiniteError(UserError):
-    """Scores that no number stands for."""
+    """A loss or a score that no number stands for: these weights are no good."""
 
 
 def _accelerator(config: FitConfig) -> Accelerator:
