@@ -32,6 +32,7 @@ from ttscommon.files import write_json
 from ttscommon.workspace import TRAINING_ROOT, Speaker, speaker_flags
 
 FORMAT = "voxtune.doctor"
+CHECKPOINTS = Path("checkpoints")
 MARKS = {"ok": "ok", "note": "note", "wrong": "WRONG"}
 TEXT_EMOTION = ("qwen*",)  # IndexTTS2 speaks without it
 
@@ -41,10 +42,12 @@ class System:
     """What one system does today: what for, with which tool, and which files it can't do without.
 
     Attributes:
+        first: which of its tools to begin with, once a speaker's recordings are there
         better: files of the catalogue with which it does better
     """
 
     does: dict[str, str]
+    first: str | None = None
     needs: tuple[str, ...] = ()
     better: tuple[str, ...] = ()
 
@@ -56,10 +59,12 @@ SYSTEMS = {
             "transcribes": "transcribe_dataset",
             "checks": "validate_dataset",
         },
+        first="validate_dataset",
         better=("whisper",),
     ),
     "lewm": System(
         {"prepares": "lewm_preprocess", "trains": "lewm_train", "speaks": "lewm_infer"},
+        first="lewm_preprocess",
         better=("vocos", "whisper"),
     ),
     "indextts2": System(
@@ -72,12 +77,15 @@ SYSTEMS = {
             "compares": "compare_models",
             "does it all": "train_speaker",
         },
+        first="train_speaker",
         needs=("indextts2",),
     ),
     "higgs": System({}, needs=("higgs",)),
     "kani": System({}, needs=("kani",)),
     "evaluation": System(
-        {"measures": "evaluate", "scores listeners": "score_listening"}, better=("whisper",)
+        {"measures": "evaluate", "scores listeners": "score_listening"},
+        first="evaluate",
+        better=("whisper",),
     ),
 }
 
@@ -91,7 +99,7 @@ def build_parser() -> Parser:
         "--training-root", type=Path, default=TRAINING_ROOT, help="where the speakers' folders are"
     )
     data.add_argument(
-        "--checkpoint-root", type=Path, default=Path("checkpoints"), help="where systems' files are"
+        "--checkpoint-root", type=Path, default=CHECKPOINTS, help="where systems' files are"
     )
     data.add_argument("--verify", action="store_true", help="also compare checksums; reads it all")
     data.add_argument(
@@ -125,10 +133,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         names = ", ".join(f"{finding.area}: {finding.name}" for finding in wrong)
         raise UserError(f"{len(wrong)} to put right: {names}")
     print("\nAll well.")
+    for command in _next_commands(args, speaker, findings):
+        print(f"Next: {command}")
+
+
+def _next_commands(
+    args: argparse.Namespace, speaker: Speaker | None, findings: Sequence[Finding]
+) -> Iterator[str]:
+    """How to begin with the systems that were named, or else with every one that trains here."""
     if speaker is None:
-        print("Next: python tools/doctor.py --speaker NAME   # checks recordings and texts")
-    else:
-        print(f"Next: python tools/lewm_preprocess.py {' '.join(speaker_flags([speaker]))}")
+        words = " ".join(["python tools/doctor.py", *args.systems, "--speaker NAME"])
+        yield f"{words}   # checks recordings and texts"
+        return
+    runs = {f.name for f in findings if f.area == "systems" and "can't run" not in f.what}
+    for name in args.systems or [n for n, s in SYSTEMS.items() if _trains(s) and n in runs]:
+        if (tool := SYSTEMS[name].first) is not None:
+            words = ["python", f"tools/{tool}.py", *speaker_flags([speaker])]
+            if SYSTEMS[name].needs and args.checkpoint_root != CHECKPOINTS:
+                words += ["--model-dir", str(args.checkpoint_root)]
+            yield f"{' '.join(words)}   # {name}"
+
+
+def _trains(system: System) -> bool:
+    return any(verb.startswith("trains") for verb in system.does)
 
 
 def _examine(args: argparse.Namespace, speaker: Speaker | None) -> Iterator[Finding]:

@@ -31,7 +31,12 @@ MATRIX_SIZE, TOLERANCE = 64, 0.02  # of the largest result; bf16 rounds to 1/256
 GB = 10**9
 SCARCE_DISK, LITTLE_DISK = GB, 10 * GB  # a checkpoint of IndexTTS2 takes several GB
 SCARCE_MEMORY, LITTLE_MEMORY = 2 * GB, 6 * GB
-MEMORY_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, below /sys/fs
+CGROUP = Path("/sys/fs/cgroup")
+# Of a container: folder, the most it may take, and what it takes with the cache of files.
+CONTAINERS = (
+    ("", "memory.max", "memory.current"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
 # Command -> what goes without it. None of them is needed for the plain way.
 PROGRAMS = {
     "ffmpeg": "only needed to convert .m4a, .mp4, .aac, .wma, .webm and .amr",
@@ -163,8 +168,9 @@ def check_room(folders: Iterable[Path]) -> Iterator[Finding]:
     import psutil
 
     memory = psutil.virtual_memory()
-    total = min([memory.total, *_memory_limits()])
-    free = min(memory.available, total)
+    total, free = memory.total, memory.available
+    for limit, used in _containers():
+        total, free = min(total, limit), min(free, max(0, limit - used))
     what = f"{free / GB:.1f} of {total / GB:.1f} GB free"
     yield _room("memory", free, SCARCE_MEMORY, LITTLE_MEMORY, what)
     for folder in folders:
@@ -185,10 +191,15 @@ def _room(name: str, free: int, scarce: int, little: int, what: str) -> Finding:
     return Finding("room", name, status, what, fix)
 
 
-def _memory_limits() -> Iterator[int]:
-    for name in MEMORY_LIMITS:
-        with suppress(OSError, ValueError):
-            yield int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii"))
+def _containers() -> Iterator[tuple[int, int]]:
+    """What a container may take of the memory, and takes; without files that can be read again."""
+    for folder, *names in CONTAINERS:
+        with suppress(OSError, ValueError):  # there is none, or it knows no limit ("max")
+            limit, used = (int((CGROUP / folder / n).read_text(encoding="ascii")) for n in names)
+            statistics = (CGROUP / folder / "memory.stat").read_text(encoding="ascii").split()
+            by_name = dict(zip(statistics[::2], map(int, statistics[1::2]), strict=True))
+            cached = by_name.get("total_inactive_file", by_name.get("inactive_file", 0))
+            yield limit, used - cached
 
 
 def check_programs() -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from indextts.miniature import write_miniature
 from tools import doctor
 from ttscommon.errors import UserError
 from ttscommon.workspace import Speaker
@@ -76,7 +77,27 @@ def test_a_speakers_recordings_are_checked(examine):
     soundfile.write(audio / "a.wav", 0.1 * np.ones(16_000), 16_000)
     printed = examine("--speaker", "ozzy")
     assert "1 that can be read" in printed
-    assert "Next: python tools/lewm_preprocess.py --speaker ozzy" in printed
+    assert "Next: python tools/lewm_preprocess.py --speaker ozzy   # lewm" in printed
+    assert "train_speaker.py --speaker" not in printed  # there is no checkpoint
+    printed = examine("evaluation", "--speaker", "ozzy")
+    assert printed.count("Next:") == 1
+    assert "Next: python tools/evaluate.py --speaker ozzy   # evaluation" in printed
+
+
+def test_what_comes_next_is_of_the_system_that_was_named(examine, tmp_path):
+    root = tmp_path / "weights"
+    write_miniature(root / "indextts2")
+    audio = Speaker("ozzy").audio
+    audio.mkdir(parents=True)
+    soundfile.write(audio / "a.wav", 0.1 * np.ones(16_000), 16_000)
+    printed = examine("indextts2", "--speaker", "ozzy", "--checkpoint-root", str(root))
+    tool = "python tools/train_speaker.py --speaker ozzy"
+    assert printed.endswith(f"Next: {tool} --model-dir {root}   # indextts2\n")
+    printed = examine("--speaker", "ozzy", "--checkpoint-root", str(root))
+    assert "Next: python tools/lewm_preprocess.py --speaker ozzy   # lewm" in printed
+    assert f"Next: {tool} --model-dir {root}   # indextts2" in printed
+    printed = examine("indextts2", "--checkpoint-root", str(root))
+    assert "Next: python tools/doctor.py indextts2 --speaker NAME" in printed
 
 
 def test_smoke_that_rises_is_wrong_and_its_cause_is_told(examine, monkeypatch, capsys):

@@ -102,6 +102,35 @@ def test_room_is_told_for_folders_that_are_yet_to_be_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_memory_in_a_container_is_what_its_limit_leaves(monkeypatch, tmp_path, version):
+    folder = tmp_path / "memory" if version == 1 else tmp_path
+    folder.mkdir(exist_ok=True)
+    limit, used = "memory.max", "memory.current"
+    cached = "inactive_file 200000000\n"
+    if version == 1:
+        limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        cached = "inactive_file 1\ntotal_inactive_file 200000000\n"
+    (folder / limit).write_text("4000000000\n", encoding="ascii")
+    (folder / used).write_text("3700000000\n", encoding="ascii")
+    (folder / "memory.stat").write_text(f"anon 3500000000\n{cached}", encoding="ascii")
+    plenty = type("Memory", (), {"total": 64 * 10**9, "available": 32 * 10**9})
+    monkeypatch.setattr("psutil.virtual_memory", lambda: plenty)
+    monkeypatch.setattr(doctor, "CGROUP", tmp_path)
+    (finding,) = doctor.check_room([])
+    assert (finding.status, finding.what) == ("wrong", "0.5 of 4.0 GB free")
+
+
+def test_memory_without_a_limit_is_the_machines(monkeypatch, tmp_path):
+    for name, content in (("memory.max", "max"), ("memory.current", "1"), ("memory.stat", "")):
+        (tmp_path / name).write_text(f"{content}\n", encoding="ascii")
+    plenty = type("Memory", (), {"total": 64 * 10**9, "available": 32 * 10**9})
+    monkeypatch.setattr("psutil.virtual_memory", lambda: plenty)
+    monkeypatch.setattr(doctor, "CGROUP", tmp_path)
+    (finding,) = doctor.check_room([])
+    assert finding.what == "32.0 of 64.0 GB free"
+
+
 def test_a_full_disk_is_wrong(monkeypatch, tmp_path):
     usage = type("Usage", (), {"free": 10**6})
     monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
