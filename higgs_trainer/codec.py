@@ -104,11 +104,12 @@ def load_codec(folder: Path, device: torch.device | str = "cpu") -> Codec:
     from transformers import HiggsAudioV2TokenizerModel
 
     try:
-        network, found = HiggsAudioV2TokenizerModel.from_pretrained(
+        loaded: Any = HiggsAudioV2TokenizerModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"no usable codec: {error}", where=folder, fix=FETCH) from error
+    network, found = loaded
     wrong = sorted(found["missing_keys"]) + sorted(map(str, found["mismatched_keys"]))
     if wrong:
         raise UserError(f"{len(wrong)} tensors are missing, {wrong[0]} first", where=weights)

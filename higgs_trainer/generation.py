@@ -11,8 +11,10 @@ from torch import Tensor
 
 from higgs_trainer.collator import Collator
 from higgs_trainer.config import Streams
-from higgs_trainer.delay import Cut, cut
+from higgs_trainer.delay import IGNORED, Cut, cut
+from higgs_trainer.loss import hidden_states
 from higgs_trainer.prompt import Written
+from ttscommon.batching import move
 from ttscommon.errors import UserError
 from ttscommon.seeds import seed_for
 
@@ -67,11 +69,24 @@ class Sampling:
         return options
 
 
+@dataclass(frozen=True)
+class Generated:
+    """What a model said.
+
+    Attributes:
+        frames: (B, F, K) long behind prompts, the first all begins; rows that ended go on with ends
+        logits: (B, F, K, V) that each was drawn from, before anything was forced
+    """
+
+    frames: Tensor
+    logits: Tensor
+
+
 @torch.no_grad()
-def generated_frames(
+def generated(
     model: Any, prompts: Sequence[Written], collator: Collator, sampling: Sampling
-) -> Tensor:
-    """(B, F, K) frames behind prompts, the first all begins; rows that ended go on with ends."""
+) -> Generated:
+    """Let a model go on after prompts, frame by frame."""
     from transformers import GenerationConfig
 
     batch = collator.padded(prompts)
@@ -94,9 +109,32 @@ def generated_frames(
             input_ids=batch.input_ids.to(device),
             attention_mask=batch.mask.long().to(device),
             generation_config=config,
+            return_dict_in_generate=True,
+            output_logits=True,
             **audio,
         )
-    return found[:, n_before:].cpu()
+    logits = torch.stack([one.float().cpu() for one in found.logits], dim=1)  # (B, F, K * V)
+    n_codebooks = collator.streams.n_codebooks
+    return Generated(
+        found.audio_sequences[:, n_before:].cpu(), logits.unflatten(-1, (n_codebooks, -1))
+    )
+
+
+@torch.no_grad()
+def forced(model: Any, prompt: Written, frames: Tensor, collator: Collator) -> Tensor:
+    """(F, K, V) logits behind each of `frames` (F, K), all read at once after `prompt`."""
+    config = model.config
+    ids = torch.full((len(frames),), config.audio_token_id)
+    silent = torch.full_like(frames, IGNORED)
+    both = Written(
+        ids=torch.cat([prompt.ids, ids]),
+        frames=torch.cat([prompt.frames, frames]),
+        labels=torch.cat([prompt.labels, torch.full_like(ids, IGNORED)]),
+        audio_labels=torch.cat([prompt.audio_labels, silent]),
+    )
+    batch = move(collator.padded([both]), model.audio_lm_head.weight.device)
+    logits = model.audio_lm_head(hidden_states(model, batch)[0, -len(frames) :])
+    return logits.unflatten(-1, (config.num_codebooks, config.codebook_size)).float().cpu()
 
 
 def spoken(
@@ -109,5 +147,5 @@ def spoken(
     """
     if collator.side != "left":
         raise ValueError("prompts are padded on the left")
-    frames = generated_frames(model, prompts, collator, sampling)
+    frames = generated(model, prompts, collator, sampling).frames
     return [cut(row, collator.streams) for row in frames]

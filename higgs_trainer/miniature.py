@@ -66,7 +66,7 @@ def _write_model(folder: Path) -> None:
     from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
 
     tokenizer = byte_tokenizer()
-    ids = {mark: tokenizer.token_to_id(mark) for mark in MARKS}
+    ids: dict[str, Any] = {mark: tokenizer.token_to_id(mark) for mark in MARKS}
     config = HiggsAudioV2Config(
         **NETWORK,
         vocab_size=tokenizer.get_vocab_size(),

@@ -68,11 +68,11 @@ class PromptWriter:
 
     def __init__(self, tokenizer: Tokenizer, streams: Streams):
         self.tokenizer, self.streams = tokenizer, streams
-        ids = {token: tokenizer.token_to_id(token) for token in STRUCTURE}
-        lacking = [token for token, number in ids.items() if number is None]
+        found = {token: tokenizer.token_to_id(token) for token in STRUCTURE}
+        lacking = [token for token, number in found.items() if number is None]
         if lacking:
             raise UserError(f"this tokenizer has no {', '.join(lacking)}")
-        self.ids: dict[str, int] = ids
+        self.ids = {token: number for token, number in found.items() if number is not None}
 
     @classmethod
     def of(cls, checkpoint: HiggsCheckpoint) -> PromptWriter:

@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from higgs_trainer.collator import Collator, HiggsBatch
-from higgs_trainer.delay import IGNORED
-from higgs_trainer.generation import Sampling, generated_frames, spoken
-from higgs_trainer.loss import hidden_states
+from higgs_trainer.collator import Collator
+from higgs_trainer.generation import Sampling, forced, generated, spoken
 from tests.higgs_trainer.golden import (
     CLOSE,
     STREAMS,
@@ -37,7 +35,7 @@ def prompts() -> list[Any]:
 @pytest.mark.parametrize("number", [0, 1])
 def test_greedy_frames_are_the_golden_ones(number):
     golden = tensors(f"generation_native_{ASKED[number]}")["audio_sequence"].T
-    frames = generated_frames(model(), [prompts()[number]], LEFT, Sampling.greedy(max_steps=40))
+    frames = generated(model(), [prompts()[number]], LEFT, Sampling.greedy(max_steps=40)).frames
     assert torch.equal(frames[0], golden)
     original = tensors("generation")[f"{ASKED[number]}.audio_sequence"].T
     assert torch.equal(frames[0, : len(original), :7], original[:, :7])
@@ -58,12 +56,13 @@ def test_teacher_forced_logits_are_those_of_the_originals_steps(name):
     golden = part_of_generation(name)
     prompt = prompts()[ASKED.index(name)]
     frames = golden["audio_sequence"].T  # the answer's, the first of them all begins
-    both = torch.cat([prompt.frames, frames])
-    ids = torch.cat([prompt.ids, torch.full((len(frames),), writer().ids["<|AUDIO_OUT|>"])])
-    forced = batch_of(ids, both)
-    hidden = hidden_states(model(), forced)[0, -len(frames) :]
-    logits = model().audio_lm_head(hidden).unflatten(-1, (8, 66))
+    logits = forced(model(), prompt, frames, LEFT)
     torch.testing.assert_close(logits[:-1], golden["audio_logits_steps"], **CLOSE)
+    found = generated(model(), [prompt], LEFT, Sampling.greedy(max_steps=40))
+    n_steps = len(frames) - 1
+    torch.testing.assert_close(
+        found.logits[0, 1 : 1 + n_steps], golden["audio_logits_steps"], **CLOSE
+    )
 
 
 def part_of_generation(name: str) -> dict[str, torch.Tensor]:
@@ -71,23 +70,10 @@ def part_of_generation(name: str) -> dict[str, torch.Tensor]:
     return {k.removeprefix(f"{name}."): v for k, v in held.items() if k.startswith(f"{name}.")}
 
 
-def batch_of(ids: torch.Tensor, frames: torch.Tensor) -> HiggsBatch:
-    return HiggsBatch(
-        ids=("one",),
-        n_targets=0,
-        input_ids=ids[None],
-        mask=torch.ones(1, len(ids), dtype=torch.bool),
-        frames=frames[None],
-        frame_mask=torch.ones(1, len(frames), dtype=torch.bool),
-        labels=torch.full((1, len(ids)), IGNORED),
-        audio_labels=torch.full_like(frames[None], IGNORED),
-    )
-
-
 def test_drawn_codes_follow_from_the_seed():
     def drawn(seed: int) -> torch.Tensor:
         sampling = Sampling(temperature=1.0, max_steps=6, seed=seed)
-        return generated_frames(model(), prompts()[:1], LEFT, sampling)
+        return generated(model(), prompts()[:1], LEFT, sampling).frames
 
     before = torch.random.get_rng_state()
     assert torch.equal(drawn(1), drawn(1))
