@@ -117,9 +117,10 @@ def _clips(speaker: Speaker, sounds: Sequence[Sound], good: Sequence[Sound]) -> 
     fix = f"python tools/segment_recordings.py --speaker {speaker.name}"
     try:
         listed = read_manifest(speaker.clips_manifest)
+        excluded = read_exclusions(speaker.clips).clips
     except UserError as error:
         return _finding("clips", "wrong", str(error), fix)
-    here = {sound.path.name for sound in good} | read_exclusions(speaker.clips).clips
+    here = {sound.path.name for sound in good} | excluded
     gone = [clip.audio for clip in listed if Path(clip.audio).name not in here]
     if gone:
         return _finding("clips", "wrong", f"gone or broken: {_named(gone)}", fix)

@@ -62,6 +62,16 @@ def test_excluded_recordings_need_no_text(speaker):
     assert "5 of 5 recordings have one" in said(speaker, "ok")
 
 
+def test_a_broken_list_of_exclusions_is_a_finding(speaker):
+    tone(speaker.clips / "0.wav")
+    clip = Clip("0", "dataset/clips/0.wav", "", 2.0, "ozzy", "en", "0.wav")
+    write_manifest(speaker.clips_manifest, [clip])
+    speaker.excluded.write_bytes(b"\xff")
+    wrong = [f for f in found(speaker) if f.status == "wrong"]
+    assert [f.name for f in wrong] == ["clips", "transcripts"]
+    assert all("excluded.txt" in f.what for f in wrong)
+
+
 def test_every_recording_is_reported_as_it_is_read(speaker):
     calls: list[int] = []
     list(check_dataset(speaker, lambda: calls.append(1)))
