@@ -27,6 +27,7 @@ UNWEIGHTED = {f"{part}_weight": 0.0 for part in ("pause", "silence", "rate", "ev
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "ours": PATTERN_ONLY,
     "ours, own prompts": PATTERN_ONLY,  # no other speaker's
+    "ours, one stranger": PATTERN_ONLY,  # and all clips of theirs
     "ours, timbre taught": {**PATTERN_ONLY, "strange_timbre": "taught"},
     "ours and an adapter": {"lora_rank": 8, "lora_alpha": 16.0},
     "cross-entropy": {**PATTERN_ONLY, **UNWEIGHTED},
@@ -112,7 +113,7 @@ class Trials:
             SystemFolder(self.folder / way / f"{target}_{seed}"),
             checkpoint_with(self.world, self.base),
             device="cpu",
-            others=[] if way == "ours, own prompts" else [self._others() / TRAIN_MANIFEST],
+            others=self._others(way),
         )
         return train_patterns(job, config).best
 
@@ -156,8 +157,13 @@ class Trials:
         write, timbre = self.world.write_target_clips, TARGETS.index(target)
         return self._written(target, lambda d, m: write(d, target, HABITS[target], timbre, m))
 
-    def _others(self) -> Path:
-        return self._written("strangers", self.world.write_other_clips)
+    def _others(self, way: str) -> list[Path]:
+        if way == "ours, own prompts":
+            return []
+        write = self.world.write_other_clips
+        if way == "ours, one stranger":
+            return [self._written("stranger", partial(write, n_strangers=1)) / TRAIN_MANIFEST]
+        return [self._written("strangers", write) / TRAIN_MANIFEST]
 
     def _written(self, name: str, write: Callable[[Path, str], object]) -> Path:
         clips = self.folder / "clips" / name

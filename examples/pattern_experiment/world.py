@@ -117,13 +117,16 @@ class World:
         said = [Said(name, words, timbre, habit) for words in texts]
         return self._write(folder, said, HELD_OUT_OF_TARGET, base, chance)
 
-    def write_other_clips(self, folder: Path, base: str) -> tuple[Path, Path]:
-        """One clip of each of many strangers, to prompt with."""
+    def write_other_clips(
+        self, folder: Path, base: str, n_strangers: int = N_OTHERS
+    ) -> tuple[Path, Path]:
+        """Clips of strangers to prompt with: one of each of many, or all of one."""
         chance = np.random.default_rng(seed_for(self.seed, "other clips"))
         said = []
         for number, words in enumerate(language.draw_texts(N_OTHERS, chance)):
-            timbre = int(chance.integers(language.N_TIMBRES))
-            said.append(Said(f"stranger {number}", words, timbre, Habit.drawn(chance)))
+            if number < n_strangers:
+                timbre, habit = int(chance.integers(language.N_TIMBRES)), Habit.drawn(chance)
+            said.append(Said(f"stranger {number % n_strangers}", words, timbre, habit))
         return self._write(folder, said, 0, base, chance)
 
     def _write(
