@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from indextts.config import GptConfig
+from indextts.strangers import INFO_FILE as INFO_FILE
+from indextts.strangers import INFO_FORMAT as INFO_FORMAT
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
 from ttscommon.manifest import read_records
@@ -20,7 +22,6 @@ from ttscommon.workspace import VALIDATION_MANIFEST as VALIDATION_MANIFEST
 
 log = logging.getLogger(__name__)
 
-INFO_FILE, INFO_FORMAT = "dataset_info.json", "indextts.lora_dataset"
 PREPARE = "python tools/prepare_lora_dataset.py"
 NEEDED = ("id", "text_ids_path", "codes_path", "text_len", "code_len")
 MAX_PROMPT_FRAMES = 750  # 15 s at 50 a second, as long as references are when speaking

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from indextts.checkpoint import CheckpointFolder
 from indextts.pattern_config import PatternTrainConfig
+from indextts.strangers import find_strangers, prompts_of
 from indextts.train_flags import (
     TRAIN_MANIFEST,
     VALIDATION_MANIFEST,
@@ -40,6 +41,13 @@ if TYPE_CHECKING:
     from indextts.train import TrainReport
 
 PREPARE = "python tools/prepare_pattern_dataset_v3.py"
+NOBODY = (
+    "Prompts: own clips only. The manner will hardly carry over to other voices' prompts "
+    "(docs/patterns.md). One other speaker helps; the bundled one:\n"
+    "  python tools/prepare_lora_dataset.py --speaker stranger "
+    "--audio-dir examples/sample_speaker/audio "
+    "--transcripts examples/sample_speaker/transcripts.csv"
+)
 PATTERN = ("pattern_tokens", "pattern_lr", "injection_mode", "initialization")
 LOSSES = ("loss", "pause_weight", "silence_weight", "rate_weight", "event_weight")
 PROMPTS = ("other_share", "strange_timbre", "off_share", "off_weight")
@@ -57,8 +65,9 @@ def build_parser() -> Parser:
         whose = "other speakers' clips" if kind == "prompt" else "instead of the speaker's"
         data.add_argument(f"--{kind}-manifest", action="append", type=Path, metavar="FILE",
                           help=f"{whose}; may be given several times")  # fmt: skip
-    data.add_argument("--prompt-speakers", nargs="+", default=[], metavar="NAME",
-                      help="other speakers, whose prepared clips prompt as well")  # fmt: skip
+    data.add_argument("--prompt-speakers", nargs="*", metavar="NAME",
+                      help="whose prepared clips prompt as well (default: everybody's under "
+                      "training/; no name: nobody's)")  # fmt: skip
     data.add_argument("--model-dir", type=Path, help="checkpoint folder (default: checkpoints)")
     data.add_argument("--base-checkpoint", type=Path, help="another gpt.pth than the folder's")
     data.add_argument(
@@ -79,15 +88,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse(argv)
     config = chosen(args, PatternTrainConfig)
     speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
-    train, validation, others = _manifests(args, speaker)
+    train, validation = _manifests(args, speaker)
+    strangers = _strangers(args, train)
     from indextts.pattern_train import PatternJob, train_patterns  # torch loads here
 
     words = [w for w in (sys.argv[1:] if argv is None else argv) if w != "--overwrite"]
+    if args.prompt_speakers is None:  # whoever is prepared meanwhile doesn't prompt
+        words += ["--prompt-speakers", *(stranger.name for stranger in strangers)]
     default = speaker.pattern_training if speaker else SystemFolder(Path("pattern_training"))
     work = PatternJob(
         train=train,
         validation=validation,
-        others=others,
+        others=[*(args.prompt_manifest or []), *prompts_of(strangers)],
         output=SystemFolder(args.output_dir) if args.output_dir else default,
         folder=CheckpointFolder.open(
             args.model_dir, cfg_path=args.config if is_of_checkpoint(args.config) else None
@@ -100,10 +112,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     _tell(work, train_patterns(work, config), speaker)
 
 
-def _manifests(
-    args: argparse.Namespace, speaker: Speaker | None
-) -> tuple[list[Path], list[Path], list[Path]]:
-    """To train on, to validate with, and to prompt with."""
+def _manifests(args: argparse.Namespace, speaker: Speaker | None) -> tuple[list[Path], list[Path]]:
+    """To train on, and to validate with."""
     own = [speaker.processed_v3] if speaker else []
     train = args.train_manifest or [folder / TRAIN_MANIFEST for folder in own]
     validation = args.val_manifest or [folder / VALIDATION_MANIFEST for folder in own]
@@ -115,16 +125,20 @@ def _manifests(
     for path in (*train, *validation):
         if not path.is_file():
             raise UserError("no prepared clips here", where=path, fix=f"{PREPARE} {whose}")
-    others = list(args.prompt_manifest or [])
-    for name in args.prompt_speakers:
-        other = Speaker(name, args.training_root)
-        places = [f / TRAIN_MANIFEST for f in (other.processed_v3, other.processed)]
-        found = next((path for path in places if path.is_file()), None)
-        if found is None:
-            fix = f"python tools/prepare_lora_dataset.py {shlex.join(speaker_flags([other]))}"
-            raise UserError(f"'{name}' has no prepared clips", where=other.dataset, fix=fix)
-        others.append(found)
-    return train, validation, others
+    return train, validation
+
+
+def _strangers(args: argparse.Namespace, train: Sequence[Path]) -> list[Speaker]:
+    """Whose clips prompt besides the speaker's own."""
+    if args.prompt_speakers is not None:
+        found = [Speaker(name, args.training_root) for name in args.prompt_speakers]
+    else:
+        found = [] if args.prompt_manifest else find_strangers(args.training_root, train)
+    if found:
+        print(f"Prompts: own clips, and those of {', '.join(one.name for one in found)}")
+    elif not args.prompt_manifest:
+        print(NOBODY)
+    return found
 
 
 def _tell(work: PatternJob, report: TrainReport, speaker: Speaker | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_speakers_pattern_is_trained_and_told_of(words, tmp_path, capsys):
     said = capsys.readouterr().out
     folder = Speaker("ozzy", tmp_path).pattern_training
     assert f"Best pattern: {folder.best_checkpoint}" in said
-    assert [line.split("  ")[1].strip() for line in said.splitlines()[1:4]] == [
+    assert [line.split("  ")[1].strip() for line in said.splitlines()[2:5]] == [
         *("with the pattern", "without it", "shuffled"),
     ]
     who = f"--speaker ozzy --training-root {tmp_path}"
@@ -91,6 +92,21 @@ def test_who_was_never_prepared_is_told_how(tmp_path):
 def test_others_who_were_never_prepared_are_told_of(words):
     with pytest.raises(UserError, match="'ben' has no prepared clips"):
         main([*words, "--prompt-speakers", "ben"])
+
+
+def test_whoever_else_is_prepared_prompts_unless_told_otherwise(words, tmp_path, capsys):
+    told = words[: words.index("--prompt-speakers")] + words[words.index("--model-dir") :]
+    speaker = Speaker("ozzy", tmp_path)
+    shutil.copytree(speaker.processed_v3, Speaker("copy", tmp_path).processed)
+    broken = Speaker("broken", tmp_path).processed
+    shutil.copytree(Speaker("anna", tmp_path).processed, broken)
+    (broken / "dataset_info.json").write_text("{", encoding="utf-8")
+    main([*told, "--max-steps", "1", "--no-lora"])
+    assert "Prompts: own clips, and those of anna\n" in capsys.readouterr().out
+    run = json.loads((speaker.pattern_training.logs / "pattern" / "run.json").read_text("utf-8"))
+    assert "--prompt-speakers anna" in run["starts"][-1]["command"]
+    main([*told, "--max-steps", "1", "--no-lora", "--overwrite", "--prompt-speakers"])
+    assert "Prompts: own clips only." in capsys.readouterr().out
 
 
 def test_a_2_5_checkpoint_is_refused(words, miniature, tmp_path):
