@@ -13,7 +13,7 @@ from ttscommon.evaluation.placement import CONTEXTS
 from ttscommon.report import LINE_COLORS
 
 GRAY, SMALL = "#8a8f98", 8
-TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5)
+TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20)
 DOSED = {"pauses_per_minute": "pauses a minute", "fillers_per_minute": "fillers a minute"}
 
 Conditions = Mapping[str, Sequence[Manner]]
@@ -31,7 +31,11 @@ def duration_figure(manners: Conditions) -> Figure:
             axes.step(lengths, shares, where="post", label=label, **_line(name, manners))
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    ticks = [tick for tick in TICKS if low <= tick <= high]
+    # From the tick below to the one above, so that there are two at least.
+    first = max([tick for tick in TICKS if tick <= low], default=TICKS[0])
+    last = min([tick for tick in TICKS if tick >= high], default=TICKS[-1])
+    axes.set_xlim(min(low, first), max(high, last))
+    ticks = [tick for tick in TICKS if first <= tick <= last]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set(xlabel="seconds", ylabel="share of pauses")
@@ -64,12 +68,13 @@ def dose_figure(result: PatternResult) -> Figure:
     for axes, (event, label) in zip(figure.subplots(1, 2), DOSED.items(), strict=True):
         strengths = list(result.roles.doses)
         rates = [result.counts[name][event] for name in result.roles.doses.values()]
-        axes.plot(strengths, rates, marker="o", color=LINE_COLORS[0], label=result.roles.system)
+        line = {"color": LINE_COLORS[0], "label": result.roles.system, "clip_on": False}
+        axes.plot(strengths, rates, marker="o", **line)
         for name, style in ((BASE, ":"), (REAL, "-")):
             color = GRAY if name == BASE else LINE_COLORS[1]
             axes.axhline(result.counts[name][event], color=color, linestyle=style, label=name)
         axes.set(xlabel="strength of the pattern", ylabel=label, xticks=strengths)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=0, top=max(1, axes.get_ylim()[1]))
     return _finished(figure)
 
 

@@ -30,6 +30,7 @@ from ttscommon.listening.page import Item, ListeningPage, Version
 from ttscommon.report import Report
 from ttscommon.seeds import seed_for
 
+WHOLE = ("texts", "utterances")
 LEAD = (
     "Conditions: `B0` base, `B1` base with hesitations in the text, `L` LoRA only, `P` pattern "
     "only, `LP` both, `0` pattern switched off, `x` another speaker's, `r` random, `R` real "
@@ -43,28 +44,17 @@ def write_pattern_report(
     """Write the page of tables and pictures."""
     report = Report(title, LEAD)
     report.section("Verdict", "\n\n".join(result.notes))
-    report.table([{"claim": c.name, "": c.status, "because": c.reason} for c in result.claims])
-    report.section("The way to the speaker", "Share of the way from the base that was gained.")
-    report.table(_by_measure(result.transfer, result.refused))
-    if result.refused:
-        rows = [
-            {"measure": name, "why it isn't scored": why} for name, why in result.refused.items()
-        ]
-        report.table(rows)
-    report.section("Distances", "From the real recordings, and of these from themselves.")
-    report.table(_distances(result))
-    report.section("What the pattern does", "Differences of transfer scores; p by Holm.")
-    report.table(_by_measure(result.effects, {}))
-    if result.swap:
-        title_of_swap = f"How much further away {result.roles.swapped} is"
-        report.table([_named(name, score) for name, score in result.swap.items()], title_of_swap)
+    claims = [{"claim": c.name, "status": c.status, "because": c.reason} for c in result.claims]
+    report.table(claims)
+    _show_transfer(report, result)
     if len(result.roles.doses) > 1:
         report.section("Strength", "Rates of events at each strength of the pattern.")
         report.figure(dose_figure(result))
-        report.table([_named(name, score) for name, score in result.slopes.items()], "Slopes")
+        slopes = [_named(name, score) for name, score in result.slopes.items()]
+        _table(report, slopes, "Slopes")
     _show_pauses(report, result, manners)
     report.section("Events", "In all utterances of a condition together.")
-    report.table([{"condition": name, **row} for name, row in result.counts.items()])
+    report.table([_counted(name, row) for name, row in result.counts.items()])
     _show_guard_rails(report, result, evaluation)
     report.write(path)
 
@@ -103,13 +93,34 @@ def write_blind_test(
     page = ListeningPage(
         title=title,
         items=items,
-        lead="X is the speaker. Answer `More like X` first: `Listen` says which is which.",
+        lead="X is the speaker. Answer first, then `Listen`, which says which is which.",
+        view="like",
         base=control,
         reference=REAL,
         pairs=[(control, system)],
     )
     page.write(path)
     return len(items)
+
+
+def _show_transfer(report: Report, result: PatternResult) -> None:
+    """Scores, why there are none, and what they come from; nothing where there is nothing."""
+    report.section("The way to the speaker", "Share of the way from the base that was gained.")
+    _table(report, _by_measure(result.transfer))
+    reasons: dict[str, list[str]] = {}
+    for name, why in result.refused.items():
+        reasons.setdefault(why, []).append(_words(name))
+    rows = [{"not scored": ", ".join(names), "because": why} for why, names in reasons.items()]
+    _table(report, rows)
+    if distances := _distances(result):
+        report.section("Distances", "From the real recordings, and of these from themselves.")
+        report.table(distances)
+    effects = _by_measure(result.effects)
+    if effects or result.swap:
+        report.section("What the pattern does", "Differences of transfer scores; p by Holm.")
+        _table(report, effects)
+        title = f"How much further away {result.roles.swapped} is"
+        _table(report, [_named(name, score) for name, score in result.swap.items()], title)
 
 
 def _show_pauses(report: Report, result: PatternResult, manners: Conditions) -> None:
@@ -123,8 +134,9 @@ def _show_pauses(report: Report, result: PatternResult, manners: Conditions) -> 
         {"condition": name, "shortest pause": f"{milliseconds} ms", **_texts(scores)}
         for milliseconds, table in result.by_threshold.items()
         for name, scores in table.items()
+        if scores
     ]
-    report.table(rows, "The way to the speaker with other shortest pauses")
+    _table(report, rows, "The way to the speaker with other shortest pauses")
 
 
 def _show_guard_rails(report: Report, result: PatternResult, evaluation: Evaluation) -> None:
@@ -132,36 +144,42 @@ def _show_guard_rails(report: Report, result: PatternResult, evaluation: Evaluat
     rows = []
     for rail in evaluation.guard_rails:
         change = evaluation.differences[rail.condition][rail.metric]
-        row = {"condition": rail.condition, "metric": rail.metric, "change": str(change)}
+        row = {"condition": rail.condition, "metric": _words(rail.metric), "change": str(change)}
         rows.append({**row, "tolerance": rail.tolerance, "status": rail.status})
-    report.table(rows, "Against the base")
+    _table(report, rows, "Against the base")
     wrong = over_generated(result)
     rows = [
         {
-            "event": name,
+            "event": _words(name),
             "times as often as the speaker": str(score),
             "status": "failed" if name in wrong else "passed",
         }
         for name, score in result.ratios[result.roles.system].items()
     ]
-    report.table(rows, f"{result.roles.system} must be between {TOO_SELDOM:g} and {TOO_OFTEN:g}")
+    _table(report, rows, f"{result.roles.system} must be between {TOO_SELDOM:g} and {TOO_OFTEN:g}")
 
 
-def _by_measure(table: Mapping[str, Scores], refused: Mapping[str, str]) -> list[dict[str, object]]:
+def _table(report: Report, rows: Sequence[Mapping[str, object]], caption: str = "") -> None:
+    """A table, if it has any rows: a caption of nothing only puzzles."""
+    if rows:
+        report.table(rows, caption)
+
+
+def _by_measure(table: Mapping[str, Scores]) -> list[dict[str, object]]:
     """A row for each measure, the ones that count first."""
     names = [*PRIMARY, *(name for scores in table.values() for name in scores)]
     rows = []
     for name in dict.fromkeys(names):
         cells = {column: _shown(scores[name]) for column, scores in table.items() if name in scores}
-        if cells or name in refused:
-            rows.append({"measure": name.replace("_", " "), **cells})
+        if cells:
+            rows.append({"measure": _words(name), **cells})
     return rows
 
 
 def _distances(result: PatternResult) -> list[dict[str, object]]:
     rows = []
     for name in dict.fromkeys(m for scores in result.distances.values() for m in scores):
-        row: dict[str, object] = {"measure": name.replace("_", " ")}
+        row: dict[str, object] = {"measure": _words(name)}
         if floor := result.floors.get(name):
             row["own variation"] = f"{floor.median:.3f}, up to {floor.limit:.3f}"
         row |= {c: str(scores[name]) for c, scores in result.distances.items() if name in scores}
@@ -170,11 +188,21 @@ def _distances(result: PatternResult) -> list[dict[str, object]]:
 
 
 def _texts(scores: Scores) -> dict[str, object]:
-    return {name.replace("_", " "): str(score) for name, score in scores.items()}
+    return {_words(name): str(score) for name, score in scores.items()}
+
+
+def _counted(condition: str, counts: Mapping[str, float]) -> dict[str, object]:
+    """Texts and utterances are whole; rates aren't."""
+    shown = {name: int(value) if name in WHOLE else value for name, value in counts.items()}
+    return {"condition": condition, **{_words(name): value for name, value in shown.items()}}
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _named(name: str, score: Score) -> dict[str, object]:
-    return {"measure": name.replace("_", " "), "found": _shown(score)}
+    return {"measure": _words(name), "found": _shown(score)}
 
 
 def _shown(score: Score) -> str:

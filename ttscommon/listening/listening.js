@@ -296,5 +296,5 @@ document.addEventListener("keydown", (event) => {
 });
 
 // Where there is no script, every view is shown one below the other.
-show("listen");
+show(data.view);
 mark(0, false);

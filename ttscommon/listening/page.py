@@ -124,6 +124,7 @@ class ListeningPage:
         pairs: what blind tests compare; by default every pair of at most three conditions, else
             the base with each of the others
         question: what is asked in the A/B test
+        view: what the page opens with; a test, where names shown first would spoil it
         loudness: LUFS that every clip is brought to; None leaves them as they are
     """
 
@@ -137,6 +138,7 @@ class ListeningPage:
     pairs: Sequence[tuple[str, str]] | None = None
     question: str = "Which one do you prefer?"
     likeness_question: str = "Which one is spoken more like X, with its pauses and hesitations?"
+    view: Literal["listen", "ab", "abx", "like"] = "listen"
     loudness: float | None = LOUDNESS
     max_bytes: int = MAX_BYTES
     findings: Sequence[Finding] = ()
@@ -225,6 +227,7 @@ class ListeningPage:
             "page": hashlib.sha256((self.title + key).encode()).hexdigest()[:16],
             "items": playable,
             "pairs": pairs,
+            "view": self.view,
             "reference": self.reference,
             "orders": {
                 name: [value if math.isfinite(value) else None for value in values]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -15,8 +16,9 @@ from ttscommon.evaluation.evaluate import Evaluation, GuardRail
 from ttscommon.evaluation.pattern_figures import dose_figure, duration_figure, placement_figure
 from ttscommon.evaluation.pattern_protocol import PatternResult, judge_patterns, over_generated
 from ttscommon.evaluation.pattern_report import write_blind_test, write_pattern_report
+from ttscommon.evaluation.pauses import Timing
 from ttscommon.evaluation.scores import Score
-from ttscommon.segment import VAD_RATE
+from ttscommon.segment import VAD_RATE, Span
 
 MANNERS = {
     "R": speak(SPEAKER, 0, "r", 40),
@@ -38,10 +40,42 @@ def test_the_page_says_what_was_found(result, tmp_path):
     evaluation = Evaluation("B0", "R", {}, change, rails, [])
     write_pattern_report(result, evaluation, MANNERS, tmp_path / "a.html", title="Does it?")
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
-    for words in ("carries over", "not testable", "fluent_wer", "0.67 and 1.5", "100 ms"):
+    for words in ("carries over", "not testable", "fluent wer", "0.67 and 1.5", "100 ms"):
         assert words in page
     assert page.count("<img") >= 3
     assert not re.search(r'(src|href)="https?://', page)
+
+
+def test_a_page_of_nothing_that_can_be_scored_has_no_empty_tables(tmp_path):
+    """So it is with the few held-out recordings of a small data set."""
+    few = {"R": MANNERS["R"][:3]} | {n: MANNERS[n][:3] for n in ("B0", "LP", "LP0", "LP@0.5")}
+    found = judge_patterns(few, n_draws=20)
+    assert found.refused
+    assert not any(found.transfer.values())
+    write_pattern_report(
+        found, Evaluation("B0", "R", {}, {}, [], []), few, tmp_path / "a.html", title="Does it?"
+    )
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    for title in ("What the pattern does", "Against the base"):
+        assert title not in page
+    tables = re.findall(r"<table.*?</table>", page, re.DOTALL)
+    assert tables
+    for table in tables:
+        assert len(re.findall(r"<th[ >]", table.partition("</tr>")[0])) > 1
+        assert "<td" in table
+    (refused,) = [table for table in tables if "not scored" in table]
+    assert refused.count("recordings are too few to halve") == 1
+    assert "3.000" not in page
+
+
+@pytest.mark.parametrize("seconds", [0.35, 1.2, 4.0, 8.0])
+def test_lengths_of_pauses_can_be_read_off_wherever_they_are(seconds):
+    pauses = [Span(0.0, seconds * factor) for factor in (1.0, 1.05, 1.1)]
+    one = dataclasses.replace(MANNERS["R"][0], timing=Timing(speech=(), pauses=tuple(pauses)))
+    (axes,) = duration_figure({"R": [one]}).axes
+    low, high = axes.get_xlim()
+    assert sum(low <= tick <= high for tick in axes.get_xticks()) >= 2
+    assert low <= seconds <= high
 
 
 def test_pictures_show_every_condition_and_the_speaker(result):
@@ -75,4 +109,5 @@ def test_the_blind_test_pairs_on_and_off_and_takes_x_from_the_speaker(result, tm
     data = json.loads(found[1])
     assert data["pairs"] == [["LP0", "LP"]]
     assert data["reference"] == "R"
+    assert data["view"] == "like"
     assert all(set(item["clips"]) == {"LP0", "LP", "R"} for item in data["items"])

@@ -248,6 +248,17 @@ def test_views_switch(opened):
     assert opened.value(shown) == ["listen"]
 
 
+@pytest.mark.skipif(COMMAND is None, reason="no chromium here")
+def test_a_page_can_open_with_its_test(tmp_path):
+    path = tmp_path / "blind.html"
+    ListeningPage("Which?", items(tmp_path), base="base", reference="real", view="like").write(path)
+    shown = "[...document.querySelectorAll('main > section')].filter(s => !s.hidden).map(s => s.id)"
+    with browsing(tmp_path) as browser:
+        browser.open(path)
+        assert browser.value(shown) == ["test"]
+        assert browser.value("document.querySelector('[aria-current]').dataset.view") == "like"
+
+
 def test_nothing_is_wider_than_a_phone(opened, tmp_path):
     opened.photograph(tmp_path / "phone.png", width=390, height=844)
     for view in ("listen", "numbers", "like"):
