@@ -22,7 +22,7 @@ from ttscommon.evaluation.evaluate import (
     read_evaluation,
 )
 from ttscommon.evaluation.measuring import Instruments, measure_all
-from ttscommon.evaluation.scores import Score
+from ttscommon.evaluation.scores import Score, paired_ratio_difference, ratio_score
 from ttscommon.records import append_record, read_kept
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "sample_speaker"
@@ -232,10 +232,52 @@ def test_five_texts_show_nothing(tmp_path, instruments):
     assert "no recordings to be like" in found.absent["similarity"]
 
 
-def test_two_tries_of_seven_texts_are_not_fourteen_texts(tmp_path, instruments):
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    """What tests with the same recordings measured, for the next."""
+    return tmp_path_factory.mktemp("kept") / "measured.jsonl"
+
+
+def garbled(folder: Path, text: int = 0) -> list[Utterance]:
+    """One of the texts is understood as something else."""
+    found = condition(folder)
+    path = found[text].path
+    save(path, load(path, RATE)[:-100], RATE)
+    return found
+
+
+def test_texts_are_paired_whatever_their_order(tmp_path, instruments, kept):
+    base, tuned = (garbled(tmp_path / name) for name in ("base", "tuned"))
+    found = evaluate({"base": base, "tuned": tuned[::-1]}, instruments, cache=kept)
+    assert found.scores["tuned"]["wer"].value > 0
+    change = found.differences["tuned"]["wer"]
+    assert (change.value, change.low, change.high) == pytest.approx((0, 0, 0))
+
+
+def test_tries_of_a_text_are_drawn_together(tmp_path, instruments, kept):
+    base, tuned = condition(tmp_path / "base"), garbled(tmp_path / "tuned")
+    tries = {
+        name: [replace(one, seed=seed) for seed in (0, 1) for one in own]
+        for name, own in (("base", base), ("tuned", tuned))
+    }
+    found = evaluate(tries, instruments, cache=kept)
+    by_text = {}
+    for one in found.results:
+        if one.condition == "tuned":
+            wrong, words = by_text.get(one.group, (0, 0))
+            by_text[one.group] = wrong + one.parts["wer"][0], words + one.parts["wer"][1]
+    wrong, words = zip(*by_text.values(), strict=True)
+    assert len(wrong) == N_TEXTS
+    right = [0] * N_TEXTS
+    rate, change = found.scores["tuned"]["wer"], found.differences["tuned"]["wer"]
+    assert rate == replace(ratio_score(wrong, words), n=14)
+    assert change == replace(paired_ratio_difference((right, words), (wrong, words)), n=14)
+
+
+def test_two_tries_of_seven_texts_are_not_fourteen_texts(tmp_path, instruments, kept):
     base, real = (condition(tmp_path / name) for name in ("base", "real"))
     tries = [replace(one, seed=seed) for one in base for seed in (0, 1)]
-    shares = evaluate({"base": tries, "real": real}, instruments).scores["base"]
+    shares = evaluate({"base": tries, "real": real}, instruments, cache=kept).scores["base"]
     assert (shares["faults"].value, shares["faults"].n) == (0, 14)
     assert shares["faults"].high == pytest.approx(1.96**2 / (7 + 1.96**2), abs=1e-3)  # Wilson
     assert shares["right_length"].low == pytest.approx(7 / (7 + 1.96**2), abs=1e-3)

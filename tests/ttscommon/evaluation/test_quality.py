@@ -25,6 +25,9 @@ def test_a_recording_is_good_and_noise_six_decibels_below_it_spoils_it():
     assert noisy.overall < 2.1
     assert noisy.background < clean.background - 1
     assert noisy.p808 < clean.p808 - 1
+    assert clean.signal == pytest.approx(3.52, abs=0.1)
+    assert clean.p808 == pytest.approx(3.78, abs=0.1)
+    assert noisy.signal > clean.signal - 0.5  # noise is around the voice, not in it
 
 
 def test_no_audio_and_other_rates_are_refused():
