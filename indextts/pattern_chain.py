@@ -18,9 +18,12 @@ from ttscommon.outputs import speech_paths
 from ttscommon.stages import Stage
 from ttscommon.workspace import Speaker, speaker_flags
 
-NAMES = ("segment", "transcribe", "validate", "conditioning", "prepare_v3", "train_patterns",
-         "embeddings", "test", "speak", "evaluate")  # fmt: skip
-OPTIONAL = ("segment", "transcribe", "validate", "conditioning", "test", "speak", "evaluate")
+NAMES = ("segment", "transcribe", "validate", "conditioning", "prepare_v3", "strangers",
+         "train_patterns", "embeddings", "test", "speak", "evaluate")  # fmt: skip
+OPTIONAL = ("segment", "transcribe", "validate", "conditioning", "strangers", "test", "speak",
+            "evaluate")  # fmt: skip
+# Recordings that come with VoxTune.
+BUNDLED = Path(__file__).resolve().parents[1] / "examples" / "sample_speaker"
 PREPARATION = ("train_split",)
 PATTERN = ("pattern_tokens", "pattern_lr", "injection_mode", "pause_weight")
 LORA = ("lora_rank", "lora_alpha", "joint")
@@ -53,6 +56,7 @@ def chain(args: Any, speaker: Speaker) -> list[Stage]:
     return [
         *chains.data_stages(args, speaker),
         *_preparation(args, speaker, folder, flags),
+        *_strangers(args, speaker, folder),
         _training(args, speaker, folder, flags),
         chains.embeddings_stage(args, speaker, folder),
         *_speaking(args, speaker, folder, flags),
@@ -104,17 +108,58 @@ def _preparation(
     ]  # fmt: skip
 
 
+def _strangers(args: Any, speaker: Speaker, folder: CheckpointFolder) -> list[Stage]:
+    """Somebody to prompt with who isn't the speaker; nobody if others were named."""
+    if args.prompt_speakers is not None or _is_bundled(speaker) or not BUNDLED.is_dir():
+        return []
+    audio, texts = BUNDLED / "audio", BUNDLED / "transcripts.csv"
+    flags = ["--audio-dir", str(audio), "--transcripts", str(texts)]
+    flags += ["--output-dir", str(speaker.strangers), *chains.model_dir(args)]
+    return [
+        Stage(
+            name="strangers",
+            script="tools/prepare_lora_dataset.py",
+            flags=flags,
+            machine_flags=chains.device(args),
+            inputs=[audio, texts, *chains.base(folder)],
+            weights=chains.features(folder),
+            outputs=[speaker.strangers / TRAIN_MANIFEST],
+        )
+    ]
+
+
+def _is_bundled(speaker: Speaker) -> bool:
+    """Whether it is the speaker who comes with VoxTune."""
+    sounds = {path.stat().st_size: path for path in BUNDLED.glob("audio/*")}
+    return any(
+        path.stat().st_size in sounds
+        and path.read_bytes() == sounds[path.stat().st_size].read_bytes()
+        for path in speaker.audio.rglob("*")
+        if path.is_file()
+    )
+
+
+def _prompts(args: Any, speaker: Speaker, folder: CheckpointFolder) -> tuple[list[str], list[Path]]:
+    """Flags of the training for other people's prompts, and what it reads then."""
+    if args.prompt_speakers is not None:
+        return ["--prompt-speakers", *args.prompt_speakers], []
+    found = [] if "strangers" in args.skip else _strangers(args, speaker, folder)
+    manifests = [path for stage in found for path in stage.outputs]
+    return [word for path in manifests for word in ("--prompt-manifest", str(path))], manifests
+
+
 def _training(args: Any, speaker: Speaker, folder: CheckpointFolder, flags: list[str]) -> Stage:
     config, home = _config(args), speaker.pattern_training
     values = {n: getattr(config, n) for n in (*PATTERN, *LORA, *TRAINING, "amp")}
     if not config.has_adapter:
         del values["joint"]
+    prompts, others = _prompts(args, speaker, folder)
     return Stage(
         name="train_patterns",
         script="tools/train_pattern_embeddings.py",
-        flags=[*flags, *chains.flags_for(values)],
+        flags=[*flags, *chains.flags_for(values), *prompts],
         machine_flags=chains.device(args),
-        inputs=[*_manifests(speaker), speaker.processed_v3 / INFO,
+        inputs=[*_manifests(speaker), *others, speaker.processed_v3 / INFO,
                 speaker.processed_v3 / "features", *chains.base(folder)],
         outputs=[home.final_checkpoint],
         again=["--overwrite"],

@@ -55,6 +55,17 @@ def add_data(group: Any) -> None:
     )
 
 
+def add_prompt_speakers(group: Any) -> None:
+    """Whose clips prompt where a manner of speaking is learned."""
+    group.add_argument(
+        "--prompt-speakers",
+        nargs="*",
+        metavar="NAME",
+        help="whose prepared clips prompt as well (default: everybody's who is prepared; no name: "
+        "nobody's)",
+    )
+
+
 def add_training(group: Any, cls: type[GptTrainConfig]) -> None:
     add_config_flags(group, cls, [*LENGTH, *BATCHES, *RATES, *LOSSES, *PROMPTS, "seed"])
 

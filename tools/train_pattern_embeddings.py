@@ -28,6 +28,7 @@ from indextts.train_flags import (
     VALIDATION_MANIFEST,
     add_machine,
     add_output,
+    add_prompt_speakers,
     add_training,
     chosen,
     is_of_checkpoint,
@@ -65,9 +66,7 @@ def build_parser() -> Parser:
         whose = "other speakers' clips" if kind == "prompt" else "instead of the speaker's"
         data.add_argument(f"--{kind}-manifest", action="append", type=Path, metavar="FILE",
                           help=f"{whose}; may be given several times")  # fmt: skip
-    data.add_argument("--prompt-speakers", nargs="*", metavar="NAME",
-                      help="whose prepared clips prompt as well (default: everybody's under "
-                      "training/; no name: nobody's)")  # fmt: skip
+    add_prompt_speakers(data)
     data.add_argument("--model-dir", type=Path, help="checkpoint folder (default: checkpoints)")
     data.add_argument("--base-checkpoint", type=Path, help="another gpt.pth than the folder's")
     data.add_argument(
@@ -133,7 +132,7 @@ def _strangers(args: argparse.Namespace, train: Sequence[Path]) -> list[Speaker]
     if args.prompt_speakers is not None:
         found = [Speaker(name, args.training_root) for name in args.prompt_speakers]
     else:
-        found = [] if args.prompt_manifest else find_strangers(args.training_root, train)
+        found = find_strangers(args.training_root, train)
     if found:
         print(f"Prompts: own clips, and those of {', '.join(one.name for one in found)}")
     elif not args.prompt_manifest:

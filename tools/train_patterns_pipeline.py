@@ -1,11 +1,12 @@
 """From a folder of recordings to a manner of speaking, tested and measured, in one command.
 
 Put recordings into training/<speaker>/dataset/audio. The stages are tools of their own: segment,
-transcribe, validate, conditioning, prepare_v3, train_patterns, embeddings, test, speak, evaluate.
-The last two speak held-out and new texts with the pattern, without it and with a shuffled one, and
-write a report of what the pattern does. A stage whose inputs and settings haven't changed is
-skipped; what tools/train_speaker.py has finished isn't done again. Stop whenever you like; the same
-command goes on.
+transcribe, validate, conditioning, prepare_v3, strangers, train_patterns, embeddings, test, speak,
+evaluate. `strangers` prepares the bundled recordings, so that not only the speaker's own clips
+prompt. The last two speak held-out and new texts with the pattern, without it and with a shuffled
+one, and write a report of what the pattern does. A stage whose inputs and settings haven't changed
+is skipped; what tools/train_speaker.py has finished isn't done again. Stop whenever you like; the
+same command goes on.
 
 Exit code 3: a guard rail of the report failed (words, voice, quality, too many or too few events).
 
@@ -36,6 +37,7 @@ from indextts.pattern_chain import (
     PatternEveningConfig,
     chain,
 )
+from indextts.train_flags import add_prompt_speakers
 from ttscommon.cli import Parser, add_config_flags, run
 from ttscommon.evaluation import EXIT_WORSE
 from ttscommon.stages import Done
@@ -50,6 +52,7 @@ def build_parser() -> Parser:
     )
     chains.add_recordings(data)
     add_config_flags(data, HeldOutConfig, PREPARATION)
+    add_prompt_speakers(pattern)
     add_config_flags(pattern, PatternEveningConfig, PATTERN)
     add_config_flags(lora, PatternEveningConfig, LORA)
     lora.add_argument("--no-lora", dest="lora_rank", action="store_const", const=0,

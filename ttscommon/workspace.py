@@ -129,6 +129,11 @@ class Speaker:
         return self.dataset / "processed_v3"
 
     @property
+    def strangers(self) -> Path:
+        """Prepared clips of somebody else, to prompt with."""
+        return self.dataset / "strangers"
+
+    @property
     def pattern_conditioning(self) -> Path:
         """The speaker as IndexTTS2's language model knows them from several clips."""
         return self.folder / "pattern_conditioning.pt"

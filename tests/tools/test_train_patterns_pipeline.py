@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 from indextts.miniature import write_miniature
+from indextts.pattern_chain import BUNDLED
 from tests.fakes.faster_whisper import write_model
 from tests.tools.test_train_speaker import SAID, join_samples, planned
 from tools import train_patterns_pipeline, train_speaker
@@ -90,6 +92,24 @@ def test_what_is_spoken_is_what_is_compared(ozzy, checkpoint, more, names):
     assert find_roles(names).off is not None
 
 
+def test_the_bundled_speaker_prompts_unless_others_are_named(ozzy, checkpoint):
+    manifest = ozzy.strangers / "train_manifest.jsonl"
+    found = stages(ozzy, checkpoint)
+    assert found["strangers"].outputs == [manifest]
+    assert f"--prompt-manifest {manifest}" in shlex.join(found["train_patterns"].flags)
+    assert manifest in found["train_patterns"].inputs
+    left_out = stages(ozzy, checkpoint, "--skip", "strangers")["train_patterns"]
+    assert "--prompt-manifest" not in left_out.flags
+    named = stages(ozzy, checkpoint, "--prompt-speakers", "anna", "ben")
+    assert "strangers" not in named
+    assert shlex.join(named["train_patterns"].flags).endswith("--prompt-speakers anna ben")
+
+
+def test_who_comes_with_voxtune_is_no_stranger_to_themselves(ozzy, checkpoint):
+    shutil.copy(next(BUNDLED.glob("audio/*.flac")), ozzy.audio / "talk.flac")
+    assert "strangers" not in stages(ozzy, checkpoint)
+
+
 def test_what_the_other_chain_has_finished_counts(ozzy, checkpoint):
     args = train_speaker.build_parser().parse(words(ozzy, checkpoint))
     others = {stage.name: stage for stage in train_speaker.chain(args, ozzy)}
@@ -111,7 +131,8 @@ def test_every_file_of_weights_is_known_to_the_stages_that_read_it(ozzy, checkpo
 
 
 def test_stages_can_be_left_out(ozzy, checkpoint, capsys):
-    skipped = ["segment", "transcribe", "validate", "conditioning", "test", "speak", "evaluate"]
+    skipped = ["segment", "transcribe", "validate", "conditioning", "strangers", "test"]
+    skipped += ["speak", "evaluate"]
     train_patterns_pipeline.main(words(ozzy, checkpoint, "--skip", *skipped, "--dry-run"))
     assert list(planned(capsys)) == ["prepare_v3", "train_patterns", "embeddings"]
 
