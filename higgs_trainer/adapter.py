@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from higgs_trainer.config import TEXT_HEAD
 from ttscommon import lora
 from ttscommon.errors import UserError
 from ttscommon.files import read_json, write_json
+from ttscommon.workspace import ADAPTER_FILE
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,16 @@ def attach(model: nn.Module, folder: Path, scale: float = 1.0) -> lora.Adapter:
     if adapter.mean_change == 0:
         log.warning("the adapter changes nothing, it was never trained: %s", folder)
     return adapter
+
+
+def needs_text_head(folder: Path) -> bool:
+    """Whether an adapter has a part on the text head, which speech doesn't need otherwise.
+
+    Raises:
+        UserError: if there is no adapter in the folder
+    """
+    targets = read_json(folder / ADAPTER_FILE).get("target_modules") or []
+    return any(name.rpartition(".")[2] == TEXT_HEAD for name in targets)
 
 
 def write_base(folder: Path, base: str) -> None:

@@ -101,6 +101,8 @@ def generated(
         bos_token_id=model.config.bos_token_id,
         eos_token_id=model.config.eos_token_id,
         pad_token_id=model.config.pad_token_id,
+        return_dict_in_generate=True,
+        output_logits=True,
     )
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -109,8 +111,6 @@ def generated(
             input_ids=batch.input_ids.to(device),
             attention_mask=batch.mask.long().to(device),
             generation_config=config,
-            return_dict_in_generate=True,
-            output_logits=True,
             **audio,
         )
     logits = torch.stack([one.float().cpu() for one in found.logits], dim=1)  # (B, F, K * V)
