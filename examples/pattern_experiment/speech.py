@@ -35,7 +35,7 @@ def build_parser() -> Parser:
     parser = Parser(__doc__)
     parser.add_argument("--stage", choices=STAGES, help="only this one (default: all)")
     training, output, machine = map(parser.add_argument_group, ("training", "output", "machine"))
-    training.add_argument("--base-steps", type=int, default=3000, help="of the language model")
+    training.add_argument("--base-steps", type=int, default=2500, help="of the language model")
     training.add_argument("--mel-steps", type=int, default=700, help="of the network to sound")
     training.add_argument("--pattern-steps", type=int, default=160, help="of each pattern")
     training.add_argument("--seed", type=int, default=0, help="names everything random")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ N_ITERATIONS = 15
 # CTranslate2's numbers of data types.
 _TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 _VERSION = 6
+Hears = Callable[[NDArray[np.float32]], Tensor]  # (S,) at 16 kHz -> (T, D), 50 a second
 FIX = "see step 2 of examples/closed_grammar/README.md"
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from examples.pattern_experiment import speech_texts
 from examples.pattern_experiment.speech_bank import VOICES, Recording, read_voice, recorded
-from examples.pattern_experiment.speech_codes import Encoder, Quantiser
+from examples.pattern_experiment.speech_codes import Hears, Quantiser
 from examples.pattern_experiment.speech_texts import Habit, Text, sentence
 from indextts.clips import INFO_FILE, INFO_FORMAT, TRAIN_MANIFEST, VALIDATION_MANIFEST
 from indextts.pattern_clips import PATTERN_INFO
@@ -74,10 +74,12 @@ class Studio:
 
     Attributes:
         bank: folder of the voices
+        n_texts: of the test
     """
 
     bank: Path
     seed: int
+    n_texts: int = N_TEXTS
 
     def speakers(self) -> list[Speaker]:
         """Those that a base learns from."""
@@ -94,7 +96,7 @@ class Studio:
 
     def test_texts(self) -> list[Text]:
         chance = np.random.default_rng(seed_for(self.seed, "held-out texts"))
-        return speech_texts.held_out_texts(N_TEXTS, chance)
+        return speech_texts.held_out_texts(self.n_texts, chance)
 
     def clips(self, speaker: Speaker, n: int | None = None) -> Iterator[Clip]:
         """The recordings of somebody, or the first n."""
@@ -116,7 +118,7 @@ class Studio:
         return Speaker(name, number % len(VOICES), Habit.drawn(chance), n_clips)
 
 
-def encode(clips: Sequence[Clip], folder: Path, encoder: Encoder, quantiser: Quantiser) -> None:
+def encode(clips: Sequence[Clip], folder: Path, encoder: Hears, quantiser: Quantiser) -> None:
     """Write codes, text and prompt features of clips; `lines.jsonl` says that all are there."""
     if (folder / "lines.jsonl").is_file():
         return

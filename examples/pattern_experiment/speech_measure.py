@@ -25,7 +25,7 @@ from ttscommon.evaluation.pattern_protocol import MEAN, PatternResult, judge_pat
 from ttscommon.files import read_json, write_json
 from ttscommon.segment import speech_spans
 from ttscommon.spoken import PROMPTS
-from ttscommon.transcribe import Word, WordTranscriber, load_transcriber, sentence
+from ttscommon.transcribe import Word, WordTranscriber, sentence
 
 RATE = 16_000
 LANGUAGE = "en"
@@ -112,14 +112,15 @@ def _shared(words: Sequence[Word], sounds: Sequence[NDArray]) -> list[list[Word]
     return found
 
 
-def judge(target: str, folders: Mapping[str, Path], whisper: str, kept: Path) -> Outcome:
+def compare(
+    target: str, folders: Mapping[str, Path], recogniser: WordTranscriber, kept: Path
+) -> Outcome:
     """Measure what hasn't been measured yet, and compare.
 
     Args:
         folders: {condition: its folder}
         kept: folder of what was heard before
     """
-    recogniser = load_transcriber(whisper, "cpu")
     spoken = {name: find_utterances(folder) for name, folder in folders.items()}
     measured: dict[Path, Measured] = {}
     for own in spoken.values():

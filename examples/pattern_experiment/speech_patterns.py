@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from examples.pattern_experiment.speech_bank import RATE, VOICES
 from examples.pattern_experiment.speech_base import Prompts, checkpoint_with, gpt_config, speak
-from examples.pattern_experiment.speech_codes import Encoder, Quantiser
+from examples.pattern_experiment.speech_codes import Hears, Quantiser
 from examples.pattern_experiment.speech_corpus import (
     N_TARGET_HELD_OUT,
     TARGET_VOICES,
@@ -58,7 +58,7 @@ class Stack:
     """
 
     studio: Studio
-    encoder: Encoder
+    encoder: Hears
     quantiser: Quantiser
     mel: MelNetwork
     corpus: Path

@@ -164,9 +164,9 @@ class Experiment:
     def judge(self) -> list[str]:
         """The table."""
         found, results = [], []
+        recogniser = load_transcriber(str(self.whisper), "cpu")
         for target, folders in self.speak().items():
-            kept = self.output / "heard"
-            outcome = speech_measure.judge(target, folders, str(self.whisper), kept)
+            outcome = speech_measure.compare(target, folders, recogniser, self.output / "heard")
             results.append(outcome.to_dict())
             found += [*speech_measure.lines(outcome), ""]
         write_json(self.output / "result.json", {"targets": results})

@@ -17,10 +17,18 @@ from examples.pattern_experiment import (
     speech_mel,
     speech_texts,
 )
-from examples.pattern_experiment.speech_base import fluent_errors
+from examples.pattern_experiment.speech_base import (
+    fluent_errors,
+    gpt_config,
+    train_base,
+    untrained,
+)
 from examples.pattern_experiment.speech_codes import Quantiser, load_encoder
-from examples.pattern_experiment.speech_corpus import Clip, Speaker, known_of
+from examples.pattern_experiment.speech_corpus import TARGET_VOICES, Clip, Speaker, known_of
+from examples.pattern_experiment.speech_patterns import Stack, learn, say_all
 from examples.pattern_experiment.speech_texts import FILLERS, PHRASES, Habit
+from indextts.gpt.model import UnifiedVoice
+from indextts.weights import save_gpt
 from ttscommon.audio import save
 from ttscommon.errors import UserError
 from ttscommon.transcribe import Word
@@ -242,3 +250,72 @@ def test_words_heard_together_go_to_the_sentence_they_are_of(tmp_path, chance):
     assert found[paths[1]].words[0][1] == 0
     again = speech_measure.hear(paths, None, tmp_path / "heard")  # type: ignore[arg-type]
     assert again == found
+
+
+class Ear:
+    """Stands for an encoder: what it hears is how loud the parts of a frame are."""
+
+    def __call__(self, audio):
+        frames = torch.from_numpy(audio[: len(audio) // 320 * 320].reshape(-1, 320))
+        chance = torch.Generator().manual_seed(0)
+        return frames.abs() @ torch.randn(320, 80, generator=chance)
+
+
+@pytest.fixture
+def stack(tmp_path) -> Stack:
+    """Everything but training: speakers with a few recordings, a model that soon falls silent."""
+
+    def speak_all(voice, texts, seed):
+        chance = np.random.default_rng(seed)
+        waves = [np.cos(np.arange(6000) * chance.random()) for _ in texts]
+        return [(0.1 * np.sign(wave)).astype(np.float32) for wave in waves]
+
+    for name in speech_bank.VOICES:
+        speech_bank.record_voice(tmp_path / "bank" / f"{name}.npz", name, speak_all, 0)
+    studio = speech_corpus.Studio(tmp_path / "bank", seed=0, n_texts=4)
+    voices = [speech_bank.VOICES.index(name) for name in TARGET_VOICES.values()]
+    own = [speaker for speaker in studio.speakers() if speaker.voice in voices]
+    clips = {one.name: list(studio.clips(one, 4)) for one in own}
+    clips |= {one.name: list(studio.clips(one)) for one in studio.prompters()}
+    some = [clip for own in clips.values() for clip in own[:2]]
+    heard = [Ear()(clip.recording.audio) for clip in some]
+    quantiser = Quantiser.learned(heard, [clip.speaker.voice for clip in some], 0)
+    for name, own in clips.items():
+        speech_corpus.encode(own, tmp_path / "corpus" / name, Ear(), quantiser)
+    gpt = UnifiedVoice(gpt_config())
+    torch.nn.init.constant_(gpt.mel_head.bias[gpt.config.stop_mel_token], 4.0)
+    save_gpt(tmp_path / "base.pth", gpt)
+    mel = speech_mel.MelNetwork(len(quantiser.centroids), len(speech_bank.VOICES)).eval()
+    folders = tmp_path / "corpus", tmp_path / "patterns"
+    return Stack(studio, Ear(), quantiser, mel, *folders, tmp_path / "base.pth")
+
+
+@pytest.mark.slow
+def test_all_conditions_say_the_texts_of_the_test(stack, tmp_path):
+    patterns = {t: learn(stack, t, steps=2, seed=0) for t in speech_texts.targets()}
+    spoken = say_all(stack, tmp_path / "spoken", "slow", patterns, seed=0)
+    sounds = {
+        name: [path.read_bytes() for path in sorted(folder.glob("*.wav"))]
+        for name, folder in spoken.items()
+    }
+    assert {len(own) for own in sounds.values()} == {4}
+    assert sounds["P0"] == sounds["B0"]
+    assert sounds["own prompt"] != sounds["B0"]
+    assert len({tuple(own) for own in sounds.values()}) > 3
+    outcome = speech_measure.compare("slow", spoken, Reader(), tmp_path / "heard")
+    assert outcome.errors["B0"] > 0.5
+    assert {claim.status for claim in outcome.result.claims} == {"not testable"}
+    told = "\n".join(speech_measure.lines(outcome))
+    assert all(name in told for name in spoken)
+
+
+@pytest.mark.slow
+def test_a_base_learns_from_the_manifests_of_a_corpus(stack, tmp_path):
+    start = tmp_path / "base" / "untrained.pth"
+    mark = untrained(start, 0)
+    folders = sorted(path for path in stack.corpus.iterdir() if "speaker" in path.name)[:2]
+    held_out = dict.fromkeys(folders, 1)
+    manifests = speech_corpus.write_manifests(stack.corpus, folders, held_out, mark)
+    assert [len(path.read_text().splitlines()) for path in manifests] == [6, 2]
+    best = train_base(manifests, start, tmp_path / "base", steps=2, batch_size=2)
+    assert best.is_file()
