@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from higgs_trainer.config import Streams
+from higgs_trainer.weights import without_bars
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
 from ttscommon.ledger import weights_key
@@ -104,9 +105,10 @@ def load_codec(folder: Path, device: torch.device | str = "cpu") -> Codec:
     from transformers import HiggsAudioV2TokenizerModel
 
     try:
-        loaded: Any = HiggsAudioV2TokenizerModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
+        with without_bars():
+            loaded: Any = HiggsAudioV2TokenizerModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise UserError(f"no usable codec: {error}", where=folder, fix=FETCH) from error
     network, found = loaded

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,8 @@ def _filled(
     checkpoint: HiggsCheckpoint, tensors: dict[str, Tensor], text_head: bool, dtype: torch.dtype
 ) -> Any:
     from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
-    from transformers.utils import logging as chatter
 
-    was_on = chatter.is_progress_bar_enabled()
-    chatter.disable_progress_bar()
-    try:
+    with without_bars():
         return HiggsAudioV2ForConditionalGeneration.from_pretrained(
             None,
             config=HiggsAudioV2Config(**checkpoint.network),
@@ -122,6 +120,17 @@ def _filled(
             use_text_head=text_head,
             dtype=dtype,
         )
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars, which fill a log."""
+    from transformers.utils import logging as chatter
+
+    was_on = chatter.is_progress_bar_enabled()
+    chatter.disable_progress_bar()
+    try:
+        yield
     finally:
         if was_on:
             chatter.enable_progress_bar()

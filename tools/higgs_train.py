@@ -116,10 +116,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from higgs_trainer.train import train
 
     again = {"device": args.device, "overwrite": args.overwrite, "resume_command": typed(argv)}
-    job, _, _ = prepared_job(wanted, models(args), place, prepare, **again)
+    networks = models(args)
+    job, _, _ = prepared_job(wanted, networks, place, prepare, **again)
     report = train(job, config)
     print(f"Best adapter: {report.best} (step {report.best_step})")
     print("  " + "  ".join(f"{name} {value:.3f}" for name, value in report.metrics.items()))
+    if args.quick_test:
+        from higgs_trainer.trial import try_out
+
+        heard = place.folder / "quick_test.wav"
+        verdict = try_out(networks, report.best, job.validation, heard, device=args.device)
+        print(f"Spoke {heard}: {verdict}; a model of random weights speaks noise")
     print(f"Next: {check(args, report.best)}")
     return 0
 

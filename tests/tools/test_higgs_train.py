@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tools.higgs_train import build_parser, configs, main
+from ttscommon import audio
 from ttscommon.errors import UserError
 
 
@@ -19,7 +20,7 @@ def samples(tmp_path_factory) -> Path:
     return path
 
 
-def test_a_quick_test_goes_from_recordings_to_an_adapter(samples, tmp_path, capsys):
+def test_a_quick_test_goes_from_recordings_to_speech(samples, tmp_path, capsys):
     torch.set_num_threads(1)
     words = ["--train_data", str(samples), "--quick_test", "--output_dir", str(tmp_path / "out")]
     words += ["--device", "cpu", "--max-steps", "2", "--gradient_accumulation_steps", "1"]
@@ -28,6 +29,8 @@ def test_a_quick_test_goes_from_recordings_to_an_adapter(samples, tmp_path, caps
     best = tmp_path / "out" / "best_checkpoint"
     assert f"Best adapter: {best}" in told
     assert "tools/higgs_verify.py" in told
+    assert f"Spoke {tmp_path / 'out' / 'quick_test.wav'}" in told
+    assert audio.duration(tmp_path / "out" / "quick_test.wav") > 0.03
     metadata = json.loads((best / "training_metadata.json").read_text())
     assert metadata["config"]["lora_rank"] == 8
     assert metadata["config"]["grad_accumulation"] == 1
