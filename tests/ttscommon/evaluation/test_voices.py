@@ -94,6 +94,11 @@ def test_an_embedding_has_length_one_whatever_the_weights():
     assert np.linalg.norm(found) == pytest.approx(1)
 
 
+def test_likeness_is_the_cosine_however_long_the_embeddings_are():
+    a, b = np.array([3, 0], np.float32), np.array([2, 2], np.float32)
+    assert similarity(a, b) == pytest.approx(0.5**0.5)
+
+
 def test_long_silences_are_taken_out():
     audio = np.arange(10 * VOICE_RATE, dtype=np.float32)
     kept = speech_only(audio, VOICE_RATE, [Span(1, 2), Span(7, 8.5)])
