@@ -59,6 +59,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     world = World.made(SEED)
     base = args.base or unpacked(world, STORED_BASE, args.output / "base.pth")
     trials = Trials(world, base, args.output, args.steps, args.texts)
+    for target in TARGETS:
+        scores, errors = trials.prompted(target)
+        cells = [f"{name} {scores[name]}" for name in SHOWN if name in scores]
+        print(f"Base, prompted by '{target}': {', '.join(cells)}, WER {errors:.1%}", flush=True)
     found = _known(args.output / RESULTS, setting := trials.setting())
     for seed in range(args.seeds):
         for way in ways:

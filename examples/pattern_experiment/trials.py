@@ -18,7 +18,9 @@ from indextts.clips import TRAIN_MANIFEST, VALIDATION_MANIFEST
 from indextts.gpt.model import UnifiedVoice
 from indextts.pattern_config import PatternTrainConfig
 from indextts.pattern_train import PatternJob, train_patterns
+from ttscommon.evaluation.likeness import likeness
 from ttscommon.evaluation.pattern_protocol import PatternResult, judge_patterns
+from ttscommon.evaluation.scores import Score
 from ttscommon.files import atomic_folder
 from ttscommon.workspace import SystemFolder
 
@@ -87,6 +89,25 @@ class Trials:
         """What results depend on besides the way, the person and the seed."""
         base = weights.fingerprint(self._gpt())
         return {"base": base, "steps": self.steps, "texts": self.n_texts}
+
+    def prompted(self, target: str, seed: int = 0) -> tuple[Mapping[str, Score], float]:
+        """What the base takes from a prompt that the person speaks, without any training.
+
+        Returns:
+            transfer scores, and the share of the words that are wrong
+        """
+        everybody = voices.Script.made(self.world, self.n_texts, timbre=N_TIMBRES - 1)
+        own = voices.Script.made(self.world, self.n_texts, N_TIMBRES - 1, HABITS[target])
+        said = voices.spoken(self._gpt(), own, seed)
+        found = likeness(
+            {
+                "B0": voices.manners(self._said_by_base(everybody, seed)),
+                "own": voices.manners(said),
+            },
+            voices.manners(voices.said_by(HABITS[target], everybody, seed)),
+            "B0",
+        )
+        return found.transfer["own"], voices.word_error_rate(said, own.texts)
 
     def learn(self, way: str, target: str, seed: int = 0) -> Path:
         """Train a pattern of one person: the folder that holds it."""
