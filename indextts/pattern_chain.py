@@ -12,6 +12,7 @@ from indextts.clips import TRAIN_MANIFEST, VALIDATION_MANIFEST
 from indextts.pattern_config import PatternTrainConfig
 from indextts.pattern_ways import REAL, ways_to_speak
 from indextts.prepare_config import PrepareConfig
+from indextts.strangers import prompts_of
 from indextts.train_config import setting
 from ttscommon.evaluation import EXIT_WORSE
 from ttscommon.outputs import speech_paths
@@ -140,12 +141,18 @@ def _is_bundled(speaker: Speaker) -> bool:
 
 
 def _prompts(args: Any, speaker: Speaker, folder: CheckpointFolder) -> tuple[list[str], list[Path]]:
-    """Flags of the training for other people's prompts, and what it reads then."""
+    """Flags of the training for other people's prompts, and what it reads then.
+
+    Raises:
+        UserError: if somebody who is named was never prepared
+    """
     if args.prompt_speakers is not None:
-        return ["--prompt-speakers", *args.prompt_speakers], []
+        others = [Speaker(name, speaker.root) for name in args.prompt_speakers]
+        return ["--prompt-speakers", *args.prompt_speakers], prompts_of(others)
     found = [] if "strangers" in args.skip else _strangers(args, speaker, folder)
     manifests = [path for stage in found for path in stage.outputs]
-    return [word for path in manifests for word in ("--prompt-manifest", str(path))], manifests
+    flags = [word for path in manifests for word in ("--prompt-manifest", str(path))]
+    return [*flags, "--prompt-speakers"], manifests  # nobody else, who would be no input
 
 
 def _training(args: Any, speaker: Speaker, folder: CheckpointFolder, flags: list[str]) -> Stage:

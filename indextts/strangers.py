@@ -22,41 +22,52 @@ def prompts_of(speakers: Sequence[Speaker]) -> list[Path]:
     """
     found = []
     for speaker in speakers:
-        manifest = _manifest(speaker)
-        if manifest is None:
+        manifests = _manifests(speaker)
+        if not manifests:
             fix = f"python tools/prepare_lora_dataset.py {shlex.join(speaker_flags([speaker]))}"
             raise UserError(
                 f"'{speaker.name}' has no prepared clips", where=speaker.dataset, fix=fix
             )
-        found.append(manifest)
+        found.append(manifests[0])
     return found
 
 
-def find_strangers(root: Path, trained_on: Sequence[Path]) -> list[Speaker]:
-    """Everybody else whose clips were prepared with the same base, by name.
+def find_strangers(root: Path, own: Speaker | None, learned: Sequence[Path]) -> list[Path]:
+    """Clips of everybody else that were prepared with the same base, by name.
 
-    Who can't be read is none, nor is a copy of the speaker.
+    Who can't be read is none, nor is who shares a clip with the speaker.
 
     Args:
         root: of the speakers' folders
-        trained_on: manifests of the speaker who is learned
+        own: who is learned, if they have a name
+        learned: manifests of theirs, those to validate with as well
+
+    Returns:
+        one manifest for each
     """
-    bases = {_base(manifest) for manifest in trained_on} - {None}
-    own = set().union(*(_sounds(manifest) for manifest in trained_on))
+    bases = {_base(manifest) for manifest in learned} - {None}
+    sounds = set().union(*(_sounds(manifest) for manifest in learned))
     found = []
     for speaker in find_speakers(root):
-        manifest = _manifest(speaker)
-        if manifest is None or _base(manifest) not in bases:
+        if speaker == own:
             continue
-        sounds = _sounds(manifest)
-        if sounds and not sounds & own:
-            found.append(speaker)
+        fitting = [path for path in _manifests(speaker) if _base(path) in bases]
+        if fitting and (theirs := _sounds(fitting[0])) and not theirs & sounds:
+            found.append(fitting[0])
     return found
 
 
-def _manifest(speaker: Speaker) -> Path | None:
+def bundled_command(speaker: Speaker, sample: Path, model_dir: Path | None) -> str:
+    """How the recordings that come with VoxTune become a stranger's."""
+    words = ["python", "tools/prepare_lora_dataset.py", *speaker_flags([speaker])]
+    words += ["--audio-dir", str(sample / "audio")]
+    words += ["--transcripts", str(sample / "transcripts.csv")]
+    return shlex.join([*words, *(["--model-dir", str(model_dir)] if model_dir else [])])
+
+
+def _manifests(speaker: Speaker) -> list[Path]:
     places = [folder / TRAIN_MANIFEST for folder in (speaker.processed_v3, speaker.processed)]
-    return next((path for path in places if path.is_file()), None)
+    return [path for path in places if path.is_file()]
 
 
 def _base(manifest: Path) -> str | None:

@@ -55,14 +55,13 @@ def add_data(group: Any) -> None:
     )
 
 
-def add_prompt_speakers(group: Any) -> None:
+def add_prompt_speakers(group: Any, default: str) -> None:
     """Whose clips prompt where a manner of speaking is learned."""
     group.add_argument(
         "--prompt-speakers",
         nargs="*",
         metavar="NAME",
-        help="whose prepared clips prompt as well (default: everybody's who is prepared; no name: "
-        "nobody's)",
+        help=f"whose prepared clips prompt as well (default: {default}; no name: nobody's)",
     )
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from indextts.checkpoint import CheckpointFolder
 from indextts.pattern_config import PatternTrainConfig
-from indextts.strangers import find_strangers, prompts_of
+from indextts.strangers import bundled_command, find_strangers, prompts_of
 from indextts.train_flags import (
     TRAIN_MANIFEST,
     VALIDATION_MANIFEST,
@@ -42,12 +42,10 @@ if TYPE_CHECKING:
     from indextts.train import TrainReport
 
 PREPARE = "python tools/prepare_pattern_dataset_v3.py"
+SAMPLE = Path("examples/sample_speaker")
 NOBODY = (
     "Prompts: own clips only. The manner will hardly carry over to other voices' prompts "
-    "(docs/patterns.md). One other speaker helps; the bundled one:\n"
-    "  python tools/prepare_lora_dataset.py --speaker stranger "
-    "--audio-dir examples/sample_speaker/audio "
-    "--transcripts examples/sample_speaker/transcripts.csv"
+    "(docs/patterns.md). One other speaker helps; the bundled one:\n  "
 )
 PATTERN = ("pattern_tokens", "pattern_lr", "injection_mode", "initialization")
 LOSSES = ("loss", "pause_weight", "silence_weight", "rate_weight", "event_weight")
@@ -66,7 +64,7 @@ def build_parser() -> Parser:
         whose = "other speakers' clips" if kind == "prompt" else "instead of the speaker's"
         data.add_argument(f"--{kind}-manifest", action="append", type=Path, metavar="FILE",
                           help=f"{whose}; may be given several times")  # fmt: skip
-    add_prompt_speakers(data)
+    add_prompt_speakers(data, "everybody's")
     data.add_argument("--model-dir", type=Path, help="checkpoint folder (default: checkpoints)")
     data.add_argument("--base-checkpoint", type=Path, help="another gpt.pth than the folder's")
     data.add_argument(
@@ -88,17 +86,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = chosen(args, PatternTrainConfig)
     speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
     train, validation = _manifests(args, speaker)
-    strangers = _strangers(args, train)
+    others = _others(args, speaker, [*train, *validation])
     from indextts.pattern_train import PatternJob, train_patterns  # torch loads here
 
     words = [w for w in (sys.argv[1:] if argv is None else argv) if w != "--overwrite"]
     if args.prompt_speakers is None:  # whoever is prepared meanwhile doesn't prompt
-        words += ["--prompt-speakers", *(stranger.name for stranger in strangers)]
+        words += ["--prompt-speakers", *(_name(path) for path in others)]
     default = speaker.pattern_training if speaker else SystemFolder(Path("pattern_training"))
     work = PatternJob(
         train=train,
         validation=validation,
-        others=[*(args.prompt_manifest or []), *prompts_of(strangers)],
+        others=[*(args.prompt_manifest or []), *others],
         output=SystemFolder(args.output_dir) if args.output_dir else default,
         folder=CheckpointFolder.open(
             args.model_dir, cfg_path=args.config if is_of_checkpoint(args.config) else None
@@ -127,17 +125,25 @@ def _manifests(args: argparse.Namespace, speaker: Speaker | None) -> tuple[list[
     return train, validation
 
 
-def _strangers(args: argparse.Namespace, train: Sequence[Path]) -> list[Speaker]:
-    """Whose clips prompt besides the speaker's own."""
-    if args.prompt_speakers is not None:
-        found = [Speaker(name, args.training_root) for name in args.prompt_speakers]
+def _others(
+    args: argparse.Namespace, speaker: Speaker | None, learned: Sequence[Path]
+) -> list[Path]:
+    """Manifests of everybody who prompts besides the speaker."""
+    root = args.training_root
+    if args.prompt_speakers is None:
+        found = find_strangers(root, speaker, learned)
     else:
-        found = find_strangers(args.training_root, train)
+        found = prompts_of([Speaker(name, root) for name in args.prompt_speakers])
     if found:
-        print(f"Prompts: own clips, and those of {', '.join(one.name for one in found)}")
+        print(f"Prompts: own clips, and those of {', '.join(map(_name, found))}")
     elif not args.prompt_manifest:
-        print(NOBODY)
+        print(NOBODY + bundled_command(Speaker("stranger", root), SAMPLE, args.model_dir))
     return found
+
+
+def _name(manifest: Path) -> str:
+    """Whose clips these are: training/NAME/dataset/processed/..."""
+    return manifest.parents[2].name
 
 
 def _tell(work: PatternJob, report: TrainReport, speaker: Speaker | None) -> None:

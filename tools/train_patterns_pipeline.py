@@ -52,7 +52,7 @@ def build_parser() -> Parser:
     )
     chains.add_recordings(data)
     add_config_flags(data, HeldOutConfig, PREPARATION)
-    add_prompt_speakers(pattern)
+    add_prompt_speakers(pattern, "those of the bundled speaker")
     add_config_flags(pattern, PatternEveningConfig, PATTERN)
     add_config_flags(lora, PatternEveningConfig, LORA)
     lora.add_argument("--no-lora", dest="lora_rank", action="store_const", const=0,

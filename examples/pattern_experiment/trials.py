@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from examples.pattern_experiment import voices
 from examples.pattern_experiment.language import N_TIMBRES, Habit, Utterance
-from examples.pattern_experiment.world import World, checkpoint_with
+from examples.pattern_experiment.world import N_OTHERS, World, checkpoint_with
 from indextts import weights
 from indextts.clips import TRAIN_MANIFEST, VALIDATION_MANIFEST
 from indextts.gpt.model import UnifiedVoice
@@ -134,7 +134,7 @@ class Trials:
             SystemFolder(self.folder / way / f"{target}_{seed}"),
             checkpoint_with(self.world, self.base),
             device="cpu",
-            others=self._others(way),
+            others=self._others(way, target),
         )
         return train_patterns(job, config).best
 
@@ -178,13 +178,14 @@ class Trials:
         write, timbre = self.world.write_target_clips, TARGETS.index(target)
         return self._written(target, lambda d, m: write(d, target, HABITS[target], timbre, m))
 
-    def _others(self, way: str) -> list[Path]:
+    def _others(self, way: str, target: str) -> list[Path]:
+        """Strangers have the other person's timbre, so that nobody has that of the test."""
         if way == "ours, own prompts":
             return []
-        write = self.world.write_other_clips
-        if way == "ours, one stranger":
-            return [self._written("stranger", partial(write, n_strangers=1)) / TRAIN_MANIFEST]
-        return [self._written("strangers", write) / TRAIN_MANIFEST]
+        n = 1 if way == "ours, one stranger" else N_OTHERS
+        timbre = TARGETS.index(OTHER[target])
+        write = partial(self.world.write_other_clips, timbre=timbre, n_strangers=n)
+        return [self._written(f"{n} to prompt {target}", write) / TRAIN_MANIFEST]
 
     def _written(self, name: str, write: Callable[[Path, str], object]) -> Path:
         clips = self.folder / "clips" / name

@@ -98,6 +98,14 @@ def test_whoever_else_is_prepared_prompts_unless_told_otherwise(words, tmp_path,
     told = words[: words.index("--prompt-speakers")] + words[words.index("--model-dir") :]
     speaker = Speaker("ozzy", tmp_path)
     shutil.copytree(speaker.processed_v3, Speaker("copy", tmp_path).processed)
+    held_out = Speaker("held_out", tmp_path).processed
+    shutil.copytree(speaker.processed_v3, held_out)
+    (held_out / "val_manifest.jsonl").replace(held_out / "train_manifest.jsonl")
+    shutil.copytree(Speaker("anna", tmp_path).processed, speaker.processed)
+    outdated = Speaker("anna", tmp_path).processed_v3
+    shutil.copytree(Speaker("anna", tmp_path).processed, outdated)
+    about = outdated / "dataset_info.json"
+    about.write_text(about.read_text("utf-8").replace('"base": "', '"base": "0'), "utf-8")
     broken = Speaker("broken", tmp_path).processed
     shutil.copytree(Speaker("anna", tmp_path).processed, broken)
     (broken / "dataset_info.json").write_text("{", encoding="utf-8")

@@ -100,9 +100,15 @@ def test_the_bundled_speaker_prompts_unless_others_are_named(ozzy, checkpoint):
     assert manifest in found["train_patterns"].inputs
     left_out = stages(ozzy, checkpoint, "--skip", "strangers")["train_patterns"]
     assert "--prompt-manifest" not in left_out.flags
-    named = stages(ozzy, checkpoint, "--prompt-speakers", "anna", "ben")
+    with pytest.raises(UserError, match=r"'anna' has no prepared clips.*--speaker anna"):
+        stages(ozzy, checkpoint, "--prompt-speakers", "anna")
+    prepared = Speaker("anna", ozzy.root).processed / "train_manifest.jsonl"
+    prepared.parent.mkdir(parents=True)
+    prepared.touch()
+    named = stages(ozzy, checkpoint, "--prompt-speakers", "anna")
     assert "strangers" not in named
-    assert shlex.join(named["train_patterns"].flags).endswith("--prompt-speakers anna ben")
+    assert shlex.join(named["train_patterns"].flags).endswith("--prompt-speakers anna")
+    assert prepared in named["train_patterns"].inputs
 
 
 def test_who_comes_with_voxtune_is_no_stranger_to_themselves(ozzy, checkpoint):
