@@ -218,7 +218,7 @@ def _source(
 def _cut_from(folder: Path) -> dict[str, Clip]:
     """What `tools/segment_recordings.py` wrote about the clips in `folder`, by their path in it."""
     data = DatasetFolder.of_sounds(folder)
-    if data.clips != folder.resolve() or not data.clips_manifest.is_file():
+    if data.clips.resolve() != folder.resolve() or not data.clips_manifest.is_file():
         return {}
     # Paths are relative to the folder of a speaker, or to that of a data set without one.
     return {

@@ -217,9 +217,16 @@ class DatasetFolder:
 
     @classmethod
     def of_sounds(cls, folder: Path) -> DatasetFolder:
-        """The data set whose clips or recordings lie in `folder`; else the folder is one itself."""
-        place, data = folder.resolve(), cls(folder.resolve().parent)
-        return data if place in (data.clips, data.audio) else cls(folder)
+        """The data set whose clips or recordings lie in `folder`; else the folder is one itself.
+
+        A folder that links elsewhere belongs where the link lies. Only what has no such name as it
+        is written ("..", a link to a data set's clips) is looked at where it leads.
+        """
+        for place in (folder.absolute(), folder.resolve()):
+            data = cls(place.parent)
+            if place in (data.clips, data.audio):
+                return data
+        return cls(folder)
 
     @property
     def audio(self) -> Path:

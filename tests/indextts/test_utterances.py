@@ -191,6 +191,19 @@ def test_excluded_clips_are_left_out_by_speaker_and_by_paths(tmp_path):
         speaker_source(speaker, CONFIG)
 
 
+def test_linked_clips_keep_their_recording_and_their_exclusions(tmp_path):
+    speaker = Speaker("ozzy", tmp_path)
+    table = cut(speaker.clips, speaker.clips_manifest, "dataset/clips/")
+    table.rename(speaker.transcripts)
+    first, *rest = sorted(path.name for path in speaker.clips.glob("*.wav"))
+    speaker.clips.rename(tmp_path / "elsewhere")
+    speaker.clips.symlink_to(tmp_path / "elsewhere")
+    speaker.excluded.write_text(first, encoding="utf-8")
+    source = folder_source(speaker.clips, speaker.transcripts, CONFIG)
+    assert [one.name for one in source.utterances] == rest
+    assert {one.recording for one in source.utterances} == {"talk.flac"}
+
+
 def test_a_list_of_other_clips_is_refused(tmp_path):
     table = cut(tmp_path / "clips", tmp_path / "clips.jsonl", "clips/")
     for path in (tmp_path / "clips").glob("*.wav"):

@@ -93,6 +93,27 @@ def test_a_data_set_of_no_speaker_has_its_own(speaker, monkeypatch):
     assert read_exclusions(other).clips == {"x.wav"}
 
 
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_folder_of_clips_may_be_a_link(speaker, is_cut):
+    if is_cut:
+        cut(speaker)
+    real = speaker.root / "recs"
+    speaker.clips_folder.rename(real)
+    folder = speaker.clips if is_cut else speaker.audio
+    folder.symlink_to(real)
+    exclude(speaker, "a.wav")
+    expected = {"a@1.wav", "a@2.wav"} if is_cut else {"a.wav"}
+    assert read_exclusions(folder).clips == expected
+    assert {path.name for path in usable_clips(speaker)}.isdisjoint(expected)
+
+
+def test_a_link_to_the_clips_of_a_data_set_has_its_exclusions(speaker):
+    cut(speaker)
+    exclude(speaker, "a@1")
+    (speaker.root / "mine").symlink_to(speaker.clips)
+    assert read_exclusions(speaker.root / "mine").clips == {"a@1.wav"}
+
+
 def test_a_line_that_fits_two_clips_and_a_file_of_other_letters_are_refused(speaker):
     (speaker.audio / "b.flac").touch()
     with pytest.raises(UserError, match=r"'b' fits 2 files.*excluded\.txt"):
