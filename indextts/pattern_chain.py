@@ -168,7 +168,7 @@ def _training(args: Any, speaker: Speaker, folder: CheckpointFolder, flags: list
         machine_flags=chains.device(args),
         inputs=[*_manifests(speaker), *others, speaker.processed_v3 / INFO,
                 speaker.processed_v3 / "features", *chains.base(folder)],
-        outputs=[home.final_checkpoint],
+        outputs=[home.best_checkpoint, home.final_checkpoint],
         again=["--overwrite"],
         own=[home.final_checkpoint],
     )  # fmt: skip

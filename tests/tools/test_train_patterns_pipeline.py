@@ -136,6 +136,17 @@ def test_every_file_of_weights_is_known_to_the_stages_that_read_it(ozzy, checkpo
     assert all(path.is_file() for stage in found.values() for path in stage.weights)
 
 
+def test_a_plan_sees_what_a_stage_hands_to_later_ones(ozzy, checkpoint):
+    found = stages(ozzy, checkpoint)
+    handed = {
+        ("conditioning", "prepare_v3"), ("prepare_v3", "train_patterns"), ("prepare_v3", "speak"),
+        ("train_patterns", "test"), ("train_patterns", "speak"), ("embeddings", "test"),
+        ("embeddings", "speak"), ("speak", "evaluate"),
+    }  # fmt: skip
+    for giver, taker in handed:
+        assert set(found[giver].outputs) & set(found[taker].inputs), (giver, taker)
+
+
 def test_stages_can_be_left_out(ozzy, checkpoint, capsys):
     skipped = ["segment", "transcribe", "validate", "conditioning", "strangers", "test"]
     skipped += ["speak", "evaluate"]
