@@ -33,7 +33,7 @@ from indextts.stored_voice import read_voice
 from indextts.tuned import Tuned
 from ttscommon.errors import UserError
 from ttscommon.evaluation.wording import plain_words
-from ttscommon.files import atomic, atomic_folder
+from ttscommon.files import atomic, atomic_folder, read_json, write_json
 from ttscommon.ledger import Ledger, content_key, weights_key
 from ttscommon.outputs import slug
 
@@ -41,6 +41,10 @@ log = logging.getLogger(__name__)
 
 RULES = 1  # raised when the same request would sound otherwise
 RECORDS, TEXTS = "spoken.jsonl", "transcripts.csv"
+COPIES, FORMAT, VERSION = "held_out.json", "indextts.held_out_recordings", 1
+NOT_OURS = (
+    "move it elsewhere, and name what is to be compared to tools/evaluate_patterns.py as R=FOLDER"
+)
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,13 @@ def write_recordings(clips: Sequence[TrainingClip], folder: Path, language: str)
     """Condition R: the held-out clips with their texts, without hesitations; how many there are.
 
     Raises:
-        UserError: if none of them is there any more
+        UserError: if none of them is there any more, or the folder holds what isn't ours
     """
     there = [clip for clip in clips if clip.audio_path and clip.audio_path.is_file()]
     if not there:
         fix = "python tools/prepare_pattern_dataset_v3.py --speaker NAME"
         raise UserError("no held-out recordings", where=folder, fix=fix)
+    _require_ours(folder)
     with atomic_folder(folder) as draft:
         rows = []
         for clip in there:
@@ -95,7 +100,26 @@ def write_recordings(clips: Sequence[TrainingClip], folder: Path, language: str)
             shutil.copyfile(clip.audio_path, draft / name)
             rows.append((name, stripped(clip.text, clip.language or language)))
         _write_texts(rows, draft / TEXTS)
+        files = [name for name, _ in rows]
+        write_json(draft / COPIES, {"format": FORMAT, "version": VERSION, "files": files})
     return len(there)
+
+
+def _require_ours(folder: Path) -> None:
+    """Refuse to replace recordings that people have put there themselves."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError("a file, not a folder of recordings", where=folder, fix=NOT_OURS)
+    ours, record = {".DS_Store"}, folder / COPIES
+    if record.is_file():
+        told = read_json(record, format=FORMAT)
+        if told.get("version") != VERSION or not isinstance(told.get("files"), list):
+            raise UserError(f"expected version {VERSION} of {FORMAT}", where=record, fix=NOT_OURS)
+        ours |= {COPIES, TEXTS, *told["files"]}
+    if strange := sorted({path.name for path in folder.iterdir()} - ours):
+        what = f"'{strange[0]}' isn't one of our copies of held-out recordings, and would be lost"
+        raise UserError(what, where=folder, fix=NOT_OURS)
 
 
 def speak_conditions(

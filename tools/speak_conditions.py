@@ -97,12 +97,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     language = args.language or spoken_language(speaker)
     texts = read_texts(args.text_file) if args.text_file else None
     texts = texts or plain_texts(clips, args.n_texts, language)
+    # It may refuse, and speaking takes hours.
+    n_recordings = write_recordings(clips, folder / REAL, language)
     tts = IndexTTS2(args.config, args.model_dir, device=args.device, amp=args.amp)
     settings = {**given(args, SpeechConfig), **given(args, DecodingConfig)}
     spoken = speak_conditions(tts, wanted, who, texts, args.seeds, folder, **settings)
     for condition, n_files, n_made in spoken:
         print(f"{condition.name}: {n_files} files, {n_made} of them spoken now", flush=True)
-    print(f"{REAL}: {write_recordings(clips, folder / REAL, language)} held-out recordings")
+    print(f"{REAL}: {n_recordings} held-out recordings")
     words = [f"{name}={folder / name}" for name in (*(one.name for one in wanted), REAL)]
     print(f"Next: {shlex.join(['python', 'tools/evaluate_patterns.py', *words])}")
 

@@ -76,11 +76,7 @@ def test_what_is_there_is_not_spoken_again_and_what_changed_is(tts, who, trained
 
 
 def test_the_evaluation_finds_texts_and_seeds_and_pairs_them_with_recordings(tts, who, tmp_path):
-    recording = write_recording(tmp_path / "a.wav", 2.0)
-    clip = TrainingClip(
-        id="a", text="The um, the cat... sat.", text_ids_path=recording, codes_path=recording,
-        text_len=1, code_len=1, audio_path=recording,
-    )  # fmt: skip
+    clip = held_out_clip(tmp_path)
     texts = plain_texts([clip], 2, "en")
     assert texts[0] == "The cat sat."
     assert len(texts) == 2
@@ -93,6 +89,31 @@ def test_the_evaluation_finds_texts_and_seeds_and_pairs_them_with_recordings(tts
     assert len(pair(real, spoken)) == 1
     with (out / "B0" / "transcripts.csv").open(encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 2
+
+
+def held_out_clip(folder: Path) -> TrainingClip:
+    recording = write_recording(folder / "a.wav", 2.0)
+    return TrainingClip(
+        id="a", text="The um, the cat... sat.", text_ids_path=recording, codes_path=recording,
+        text_len=1, code_len=1, audio_path=recording,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("was_ours", [False, True])
+def test_recordings_that_people_put_among_the_conditions_stay(tmp_path, was_ours):
+    clip, place = held_out_clip(tmp_path), tmp_path / "out" / "R"
+    if was_ours:
+        assert write_recordings([clip], place, "en") == 1
+        assert write_recordings([clip], place, "en") == 1  # what is ours is replaced
+    mine = write_recording(place / "mine.wav")
+    before = mine.read_bytes()
+    with pytest.raises(UserError, match=r"'mine.wav' isn't one of our copies.*R=FOLDER"):
+        write_recordings([clip], place, "en")
+    assert mine.read_bytes() == before
+    assert (place / "a.wav").is_file() == was_ours
+    mine.unlink()
+    assert write_recordings([clip], place, "en") == 1  # an empty folder is nobody's
+    assert {path.name for path in place.iterdir()} == {"a.wav", "transcripts.csv", "held_out.json"}
 
 
 def test_without_held_out_recordings_or_texts_it_is_said(tmp_path):

@@ -1,0 +1,60 @@
+"""Every condition by one command: what is refused before hours of speech, and what is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.indextts.speakers import Trained, write_recording
+from tools.speak_conditions import main
+from ttscommon.errors import UserError
+from ttscommon.workspace import VALIDATION_MANIFEST, Speaker
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Trained:
+    from indextts.miniature import write_miniature
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "miniature"
+    write_miniature(folder)
+    return Trained(folder, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def ozzy(trained, tmp_path) -> Speaker:
+    """With a pattern and one held-out recording."""
+    speaker = trained.speaker("ozzy", tmp_path / "training", "pattern")
+    write_recording(speaker.processed_v3 / "a.wav", 2.0)
+    files = {"text_ids_path": "a.wav", "codes_path": "a.wav", "audio_path": "a.wav"}
+    clip = {"id": "a", "text": "The um, the cat sat.", "text_len": 1, "code_len": 1, **files}
+    manifest = speaker.processed_v3 / VALIDATION_MANIFEST
+    manifest.write_text(json.dumps(clip) + "\n", encoding="utf-8")
+    return speaker
+
+
+def speak(speaker: Speaker, checkpoint: Path, *more: str) -> None:
+    whose = ["--speaker", speaker.name, "--training-root", str(speaker.root)]
+    quick = ["--num-beams", "1", "--diffusion-steps", "1", "--max-mel-tokens", "30"]
+    where = ["--model-dir", str(checkpoint), "--device", "cpu"]
+    main([*whose, *where, *quick, "--seeds", "1", *more])
+
+
+def test_every_condition_gets_its_folder_and_the_next_line_names_them(ozzy, trained, capsys):
+    speak(ozzy, trained.checkpoint, "--n-texts", "1")
+    out = capsys.readouterr().out
+    names = ["B0", "P", "P0", "Pr", "P@0.5", "R"]
+    assert sorted(path.name for path in ozzy.pattern_speech.iterdir()) == sorted(names)
+    assert "B0: 1 files, 1 of them spoken now" in out
+    assert "R: 1 held-out recordings" in out
+    named = " ".join(f"{name}={ozzy.pattern_speech / name}" for name in names)
+    assert f"Next: python tools/evaluate_patterns.py {named}" in out
+
+
+def test_recordings_of_people_s_own_are_refused_before_hours_of_speech(ozzy, trained):
+    mine = write_recording(ozzy.pattern_speech / "R" / "mine.wav")
+    with pytest.raises(UserError, match=r"'mine.wav' isn't one of our copies"):
+        speak(ozzy, trained.checkpoint, "--n-texts", "1")
+    assert mine.is_file()
+    assert [path.name for path in ozzy.pattern_speech.iterdir()] == ["R"]
