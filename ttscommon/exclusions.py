@@ -2,13 +2,14 @@
 
 It lies in the data set, beside the folder of clips. A line names a clip, or a recording and so all
 that was cut from it, as a table of texts does: with or without folder and ending. Behind " #" there
-is room for the reason.
+is room for the reason; what is the name of a clip up to a later " #" ("take #3.wav") is that name.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 EXCLUDED = "named in excluded.txt"
 N_NAMED = 3
-_REASON = re.compile(r"(^|\s)#.*")
+_REASON = re.compile(r"(?:^|\s)#")
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,6 @@ def read_exclusions(folder: Path) -> Exclusions:
     data = DatasetFolder.of_sounds(folder)
     if not data.excluded.is_file():
         return Exclusions(data.excluded)
-    lines = [_REASON.sub("", line).strip() for line in read_text(data.excluded).splitlines()]
-    wanted = {line: line for line in lines if line}
     names = {path.relative_to(folder) for path in _sounds(folder)}
     by_recording: dict[Path, list[Path]] = {}
     if folder.resolve() == data.clips.resolve() and data.clips_manifest.is_file():
@@ -71,6 +70,9 @@ def read_exclusions(folder: Path) -> Exclusions:
             name = Path(PurePosixPath(clip.audio).name)
             by_recording.setdefault(Path(clip.recording), []).append(name)
     names |= {name for cut in by_recording.values() for name in cut}
+    known = _known([*names, *by_recording])
+    lines = [_name(line, known) for line in read_text(data.excluded).splitlines()]
+    wanted = {line: line for line in lines if line}
     try:
         named, rest = match_transcripts(wanted, sorted(names))
         wholes, unknown = match_transcripts({line: line for line in rest}, sorted(by_recording))
@@ -90,6 +92,26 @@ def usable_clips(speaker: Speaker) -> list[Path]:
     excluded = read_exclusions(folder)
     excluded.tell()
     return [p for p in _sounds(folder) if p.relative_to(folder).as_posix() not in excluded.clips]
+
+
+def _known(names: Iterable[Path]) -> set[str]:
+    """How a line may name files, folders that lead to them aside."""
+    known = set()
+    for name in names:
+        known |= {name.as_posix(), name.with_suffix("").as_posix(), name.name, name.stem}
+    return known
+
+
+def _name(line: str, known: Collection[str]) -> str:
+    """What a line names: all up to the last " #" that leaves a known name, else up to the first."""
+    ends = [len(line), *(found.start() for found in reversed([*_REASON.finditer(line)]))]
+    for end in ends[:-1]:
+        name = line[:end].strip()
+        parts = name.replace("\\", "/").split("/")
+        for i in range(len(parts)):
+            if "/".join(parts[i:]) in known and not _REASON.search("/".join(parts[:i])):
+                return name
+    return line[: ends[-1]].strip()
 
 
 def _sounds(folder: Path) -> list[Path]:

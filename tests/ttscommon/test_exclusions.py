@@ -45,6 +45,36 @@ def test_a_clip_may_be_named_as_in_a_table_of_texts(speaker, line):
     assert exclude(speaker, line) == {"b.wav"}
 
 
+@pytest.mark.parametrize(
+    ("line", "excluded"),
+    [
+        ("take #3.wav", "take #3.wav"),
+        ("take #3", "take #3.wav"),
+        ("audio/take #3.wav  # a cough", "take #3.wav"),
+        ("take #3 # like take #3", "take #3.wav"),
+        ("take # number 4", "take.wav"),
+        ("take # as audio/b.wav", "take.wav"),
+        ("take # as audio/take #3.wav", "take.wav"),
+        ("day #1/x.wav", "day #1/x.wav"),
+        ("#1.wav", "#1.wav"),
+        ("# audio/b.wav", None),
+    ],
+)
+def test_a_name_may_hold_what_else_begins_a_reason(speaker, line, excluded):
+    (speaker.audio / "day #1").mkdir()
+    for name in ("take.wav", "take #3.wav", "#1.wav", "day #1/x.wav"):
+        (speaker.audio / name).touch()
+    assert exclude(speaker, line) == ({excluded} if excluded else set())
+    assert read_exclusions(speaker.audio).unknown == ()
+
+
+def test_a_recording_s_name_may_hold_what_else_begins_a_reason(speaker):
+    speaker.clips.mkdir()
+    clip = Clip("t", "dataset/clips/t #3@1.wav", "", 3.0, "ozzy", "en", "t #3.wav")
+    write_manifest(speaker.clips_manifest, [clip])
+    assert exclude(speaker, "t #3.wav  # all of it") == {"t #3@1.wav"}
+
+
 def test_excluded_clips_have_no_text_and_are_not_used(speaker):
     assert len(usable_clips(speaker)) == 4
     exclude(speaker, "b.wav\nc 2.flac\n")
