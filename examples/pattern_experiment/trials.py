@@ -30,6 +30,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "ours": PATTERN_ONLY,
     "ours, own prompts": PATTERN_ONLY,  # no other speaker's
     "ours, one stranger": PATTERN_ONLY,  # and all clips of theirs
+    "ours, test timbre unheard": PATTERN_ONLY,  # strangers of the two other timbres
     "ours, timbre taught": {**PATTERN_ONLY, "strange_timbre": "taught"},
     "ours and an adapter": {"lora_rank": 8, "lora_alpha": 16.0},
     "cross-entropy": {**PATTERN_ONLY, **UNWEIGHTED},
@@ -179,13 +180,17 @@ class Trials:
         return self._written(target, lambda d, m: write(d, target, HABITS[target], timbre, m))
 
     def _others(self, way: str, target: str) -> list[Path]:
-        """Strangers have the other person's timbre, so that nobody has that of the test."""
+        """Strangers of all timbres prompt, but not those that prompt in the test."""
         if way == "ours, own prompts":
             return []
-        n = 1 if way == "ours, one stranger" else N_OTHERS
-        timbre = TARGETS.index(OTHER[target])
-        write = partial(self.world.write_other_clips, timbre=timbre, n_strangers=n)
-        return [self._written(f"{n} to prompt {target}", write) / TRAIN_MANIFEST]
+        name, timbres, n = "strangers", range(N_TIMBRES), N_OTHERS
+        if way == "ours, test timbre unheard":
+            name, timbres = "strangers of other timbres", range(N_TIMBRES - 1)
+        elif way == "ours, one stranger":
+            only = TARGETS.index(OTHER[target])  # neither the person's timbre nor the test's
+            name, timbres, n = f"stranger to {target}", range(only, only + 1), 1
+        write = partial(self.world.write_other_clips, timbres=timbres, n_strangers=n)
+        return [self._written(name, write) / TRAIN_MANIFEST]
 
     def _written(self, name: str, write: Callable[[Path, str], object]) -> Path:
         clips = self.folder / "clips" / name

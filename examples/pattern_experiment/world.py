@@ -118,14 +118,14 @@ class World:
         return self._write(folder, said, HELD_OUT_OF_TARGET, base, chance)
 
     def write_other_clips(
-        self, folder: Path, base: str, timbre: int, n_strangers: int = N_OTHERS
+        self, folder: Path, base: str, timbres: Sequence[int], n_strangers: int = N_OTHERS
     ) -> tuple[Path, Path]:
-        """Clips of strangers of one timbre: one of each of many, or all of one."""
-        chance = np.random.default_rng(seed_for(self.seed, "other clips", timbre))
+        """Clips of strangers of these timbres: one of each of many, or all of one."""
+        chance = np.random.default_rng(seed_for(self.seed, "other clips", *timbres))
         said = []
         for number, words in enumerate(language.draw_texts(N_OTHERS, chance)):
             if number < n_strangers:
-                habit = Habit.drawn(chance)
+                timbre, habit = int(chance.choice(timbres)), Habit.drawn(chance)
             said.append(Said(f"stranger {number % n_strangers}", words, timbre, habit))
         return self._write(folder, said, 0, base, chance)
 
