@@ -37,7 +37,7 @@ def ways_to_speak(
     """All that can be spoken: with an adapter P, LP and what belongs to LP, else P and its.
 
     Raises:
-        UserError: for a strength that is no number, or below 0
+        UserError: for a strength that is no number, or below 0; for two that are called the same
     """
     system = "LP" if has_adapter else "P"
     as_system = functools.partial(Condition, is_adapted=has_adapter)
@@ -49,9 +49,16 @@ def ways_to_speak(
     found.append(as_system(f"{system}r", way="shuffled"))
     if has_other:
         found.append(as_system(f"{system}x", way="other"))
+    called: dict[str, float] = {}
     for strength in dict.fromkeys(strengths):
         if not 0 <= strength < math.inf:
             raise UserError(f"a strength of {strength:g}", fix="--strengths 0.5 1.5")
+        name = f"{strength:g}"
+        if name in called or (name in ("0", "1") and strength not in (0, 1)):
+            other = called.get(name, float(name))
+            what = f"strengths {other!r} and {strength!r} are both called {system}@{name}"
+            raise UserError(what, fix="--strengths with at most six digits each")
+        called[name] = strength
         if strength not in (0, 1):
-            found.append(as_system(f"{system}@{strength:g}", way="own", scale=strength))
+            found.append(as_system(f"{system}@{name}", way="own", scale=strength))
     return found

@@ -1,0 +1,20 @@
+"""Which conditions there are, each by a name of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from indextts.pattern_ways import ways_to_speak
+from ttscommon.errors import UserError
+
+
+def test_strengths_given_twice_count_once():
+    found = ways_to_speak(has_adapter=False, strengths=[0.5, 1.0, 0.5, 0.0, 1.5])
+    assert [one.name for one in found] == ["B0", "P", "P0", "Pr", "P@0.5", "P@1.5"]
+    assert found[-1].scale == 1.5
+
+
+@pytest.mark.parametrize("strengths", [(0.1234567, 0.12345671), (1.00000001,)])
+def test_strengths_that_would_share_a_folder_are_refused(strengths):
+    with pytest.raises(UserError, match="are both called LP@"):
+        ways_to_speak(has_adapter=True, strengths=strengths)
