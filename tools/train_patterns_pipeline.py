@@ -18,6 +18,7 @@ Example: python tools/train_patterns_pipeline.py --speaker ozzy --from train_pat
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ from ttscommon.cli import Parser, add_config_flags, run
 from ttscommon.evaluation import EXIT_WORSE
 from ttscommon.stages import Done
 from ttscommon.workspace import Speaker, speaker_flags
+
+log = logging.getLogger(__name__)
 
 
 def build_parser() -> Parser:
@@ -85,6 +88,11 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse(argv)
+    if "speak" in args.skip and "evaluate" not in args.skip:
+        log.warning(
+            "without the stage 'speak' there is nothing new to measure: 'evaluate' is left out"
+        )
+        args.skip = [*args.skip, "evaluate"]
     speaker = Speaker(args.speaker, args.training_root)
     chains.require_recordings(speaker)
     words = list(sys.argv[1:] if argv is None else argv)

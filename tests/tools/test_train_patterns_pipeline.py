@@ -154,6 +154,16 @@ def test_stages_can_be_left_out(ozzy, checkpoint, capsys):
     assert list(planned(capsys)) == ["prepare_v3", "train_patterns", "embeddings"]
 
 
+def test_nothing_is_measured_that_was_not_spoken(ozzy, checkpoint, capsys, caplog):
+    train_patterns_pipeline.main(words(ozzy, checkpoint, "--skip", "speak", "--dry-run"))
+    assert not {"speak", "evaluate"} & planned(capsys).keys()
+    assert "'evaluate' is left out" in caplog.text
+    with pytest.raises(UserError, match="no stage 'evaluate'"):
+        train_patterns_pipeline.main(
+            words(ozzy, checkpoint, "--skip", "speak", "--from", "evaluate", "--dry-run")
+        )
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
