@@ -1,7 +1,7 @@
 """The same texts in every condition of the pattern protocol, as folders of speech.
 
 What each is called stands in `ttscommon.evaluation.pattern_protocol`. Speech that is there already
-and was made of the same isn't made again.
+and was made of the same isn't made again; what isn't asked for any more waits beside them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 RULES = 1  # raised when the same request would sound otherwise
 RECORDS, TEXTS = "spoken.jsonl", "transcripts.csv"
+EARLIER = "earlier"  # beside the conditions: whoever measures one reads every sound below it
 COPIES, FORMAT, VERSION = "held_out.json", "indextts.held_out_recordings", 1
 NOT_OURS = (
     "move it elsewhere, and name what is to be compared to tools/evaluate_patterns.py as R=FOLDER"
@@ -163,16 +164,18 @@ def speak_conditions(
 
 
 def _speak(tts: IndexTTS2, said: Sequence[Any], place: Path, key: list[Any], of: Condition) -> int:
-    """Speak what isn't there yet, and let go of what isn't wanted any more."""
+    """Speak what isn't there yet, and put aside what isn't wanted now."""
     ledger = Ledger(place / RECORDS)
     known = dict(ledger.items())
-    old = {value["file"] for value in known.values()}
+    aside = place.parent / EARLIER / place.name
     wanted: dict[str, Any] = {}
     n_made = 0
     for number, (line, request) in enumerate(said, start=1):
         name = _file_name(line)
         mark = _mark([*key, line.text, line.seed])
         kept = known.get(mark, {})
+        if kept.get("file") == name and _is_same(aside / name, kept):
+            _move(aside / name, place / name)
         if kept.get("file") != name or not _is_same(place / name, kept):
             began = time.monotonic()
             speech = tts.speak(request, lambda *_: None)
@@ -183,12 +186,34 @@ def _speak(tts: IndexTTS2, said: Sequence[Any], place: Path, key: list[Any], of:
             told = speech.duration, time.monotonic() - began
             log.info("%s  %d/%d  %.1f s of sound in %.1f s", of.name, number, len(said), *told)
         wanted[mark] = kept
-    ledger.replace(wanted)
-    for name in old - {value["file"] for value in wanted.values()}:
-        (place / name).unlink(missing_ok=True)
+    surplus = _put_aside(known, wanted, place, aside)
     rows = [(_file_name(line), line.text) for line, _ in said]
     _write_texts(rows, place / TEXTS)
+    ledger.replace({**surplus, **wanted})
     return n_made
+
+
+def _put_aside(
+    known: Mapping[str, Any], wanted: Mapping[str, Any], place: Path, aside: Path
+) -> dict[str, Any]:
+    """Records of speech that was asked for earlier, and may be again; hours were spent on it."""
+    names = {kept["file"] for kept in wanted.values()}
+    surplus = {}
+    for mark, kept in known.items():
+        name = kept["file"]
+        if name in names:  # here, or made of something else by now
+            (aside / name).unlink(missing_ok=True)
+            continue
+        if (place / name).is_file():
+            _move(place / name, aside / name)
+        if _is_same(aside / name, kept):
+            surplus[mark] = kept
+    return surplus
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
 
 
 @contextmanager

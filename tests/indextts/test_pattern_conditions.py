@@ -71,8 +71,28 @@ def test_what_is_there_is_not_spoken_again_and_what_changed_is(tts, who, trained
     assert speak(tts, who, out, **few) == {"B0": 1, "P": 0}
     write_pattern(trained.checkpoint, who.pattern, strength=2.0)
     assert speak(tts, who, out, **few) == {"B0": 0, "P": 2}
-    assert speak(tts, who, out, names=("B0",), texts=texts[:1]) == {"B0": 0}
-    assert [path.name for path in (out / "B0").glob("*.wav")] == ["001_the-cat-sat_seed1.wav"]
+
+
+def test_speech_that_is_not_asked_for_any_more_is_not_measured_but_kept(tts, who, tmp_path):
+    out, texts = tmp_path / "out", ("The cat sat.", "It slept.")
+    many = {"names": ("B0",), "texts": texts, "seeds": (1, 2)}
+    assert speak(tts, who, out, **many) == {"B0": 4}
+    spoken = {path.name: path.read_bytes() for path in (out / "B0").glob("*.wav")}
+    first = "001_the-cat-sat_seed1.wav"
+    for _ in range(2):
+        assert speak(tts, who, out, names=("B0",), texts=texts[:1]) == {"B0": 0}
+        assert [one.path.name for one in find_utterances(out / "B0")] == [first]
+        assert len((out / "B0" / "transcripts.csv").read_text(encoding="utf-8").split("\n")) == 3
+        assert {path.name for path in out.rglob("*.wav")} == spoken.keys()
+    assert speak(tts, who, out, **many) == {"B0": 0}
+    assert {path.name: path.read_bytes() for path in (out / "B0").glob("*.wav")} == spoken
+    assert len(find_utterances(out / "B0")) == 4
+    # What was broken meanwhile is spoken again, as anywhere.
+    speak(tts, who, out, names=("B0",), texts=texts[:1])
+    next((out / "earlier" / "B0").glob("*seed1.wav")).write_bytes(b"broken")
+    assert speak(tts, who, out, **many) == {"B0": 1}
+    assert {path.name: path.read_bytes() for path in (out / "B0").glob("*.wav")} == spoken
+    assert not list((out / "earlier").rglob("*.wav"))
 
 
 def test_the_evaluation_finds_texts_and_seeds_and_pairs_them_with_recordings(tts, who, tmp_path):
