@@ -22,6 +22,7 @@ from higgs_trainer.config import PrepareConfig
 from higgs_trainer.conversation import Audio
 from ttscommon import audio
 from ttscommon.errors import UserError
+from ttscommon.exclusions import read_exclusions
 from ttscommon.ledger import content_key
 from ttscommon.manifest import read_manifest
 from ttscommon.seeds import seed_for
@@ -92,7 +93,7 @@ def prepare_speaker(
     texts = clip_texts(speaker)
     if not texts:
         raise UserError(
-            "no clip has a text",
+            f"no clip has a text{read_exclusions(speaker.clips_folder).remark()}",
             where=speaker.dataset,
             fix=f"python tools/transcribe_dataset.py --speaker {speaker.name}",
         )

@@ -27,6 +27,7 @@ from lewm.features import FEATURES_FILE, Features
 from lewm.recordings import NO_TRANSCRIPT, UNCUTTABLE, Part, cut, divide, find_recordings
 from ttscommon.config import differences, to_dict
 from ttscommon.errors import UserError
+from ttscommon.exclusions import EXCLUDED
 from ttscommon.files import read_json, require_free_disk
 from ttscommon.machine import processes
 from ttscommon.manifest import Clip
@@ -280,9 +281,10 @@ def _refuse_other_settings(folder: Path, config: PreprocessConfig) -> None:
 def _refuse_if_mostly_bad(n_good: int, skipped: Sequence[Skip], place: _Place) -> None:
     """More than half unusable is a mistake in the data, not a few bad files.
 
-    What lies in the settings or in the way somebody speaks doesn't count as bad.
+    What lies in the settings or in the way somebody speaks, or is excluded, isn't bad.
     """
-    bad = [why for _, why in skipped if NO_TRANSCRIPT not in why and why != UNCUTTABLE]
+    intended = (UNCUTTABLE, EXCLUDED)
+    bad = [why for _, why in skipped if NO_TRANSCRIPT not in why and why not in intended]
     if n_good and len(bad) <= MAX_BAD_SHARE * (n_good + len(bad)):
         return
     why, count = Counter(why for _, why in skipped).most_common(1)[0]

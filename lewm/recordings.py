@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +22,12 @@ from ttscommon.clipping import (
     tidy,
 )
 from ttscommon.errors import UserError
+from ttscommon.exclusions import EXCLUDED, read_exclusions
 from ttscommon.manifest import match_transcripts, read_transcripts
 from ttscommon.segment import Span, speech_spans
 from ttscommon.transcribe import Transcriber
+
+log = logging.getLogger(__name__)
 
 # Every clip begins and ends alike, as in the measured recipe (docs/lewm.md).
 LEAD, TAIL = 0.04, 0.08  # seconds
@@ -87,6 +91,8 @@ def find_recordings(
 ) -> tuple[list[Recording], list[Skip]]:
     """The readable recordings below `audio_folder` with the transcripts found in `folder`.
 
+    Those that excluded.txt names are left out.
+
     Raises:
         UserError: if there is none, or the transcripts can't be read
     """
@@ -105,6 +111,13 @@ def find_recordings(
             where=audio_folder,
             fix="put .wav, .flac, .ogg or .mp3 files there",
         )
+    excluded = read_exclusions(audio_folder)
+    if excluded.unknown:
+        log.warning(
+            "%s: %d lines name no recording, and LeWM-TTS cuts anew, so it leaves out no single "
+            "clips; for example %s",
+            *(excluded.file, len(excluded.unknown), excluded.unknown[0]),
+        )
     texts, orphans = match_transcripts(read_transcripts(folder), paths)
     skipped += [(key, "transcript without a recording") for key in orphans]
     n_same_stem = Counter(path.relative_to(root).with_suffix("") for path in paths)
@@ -113,6 +126,9 @@ def find_recordings(
         inside = path.relative_to(root)
         is_unique = n_same_stem[inside.with_suffix("")] == 1
         identity = path.relative_to(audio_folder)
+        if identity.as_posix() in excluded.clips:
+            skipped.append((inside.as_posix(), EXCLUDED))
+            continue
         identity = identity.with_suffix("") if is_unique else identity
         try:
             seconds = duration(path)

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone
 from ttscommon.audio import find_audio
 from ttscommon.cli import Parser, add_device, add_overwrite, add_training_root, run
 from ttscommon.errors import UserError
-from ttscommon.exclusions import usable_clips
+from ttscommon.exclusions import read_exclusions, usable_clips
 from ttscommon.outputs import require_new, require_writable
 from ttscommon.workspace import Speaker, find_speakers, speaker_flags
 
@@ -76,8 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     paths = _recordings(args.audio) if args.audio else usable_clips(speaker) if speaker else []
     if not paths:
         where = args.audio[0] if args.audio else cast("Speaker", speaker).clips_folder
+        why = "" if args.audio else read_exclusions(where).remark()
         fix = "put .wav, .flac or .mp3 files there"
-        raise UserError("no recordings here", where=where, fix=fix)
+        raise UserError(f"no recordings here{why}", where=where, fix=fix)
     chosen = [paths[i * len(paths) // args.max_files] for i in range(args.max_files)]
     chosen = paths if len(paths) <= args.max_files else chosen
     store = _store(args)

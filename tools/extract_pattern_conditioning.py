@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone
 from ttscommon.audio import find_audio
 from ttscommon.cli import Parser, add_device, add_overwrite, add_training_root, run
 from ttscommon.errors import UserError
-from ttscommon.exclusions import usable_clips
+from ttscommon.exclusions import read_exclusions, usable_clips
 from ttscommon.outputs import require_new, require_writable
 from ttscommon.workspace import Speaker, speaker_flags
 
@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if speaker is not None and args.audio_dir is None:
         paths = usable_clips(speaker)
     if not paths:
-        raise UserError("no recordings here", where=folder, fix="put .wav, .flac or .mp3 there")
+        why = "" if args.audio_dir else read_exclusions(folder).remark()
+        fix = "put .wav, .flac or .mp3 there"
+        raise UserError(f"no recordings here{why}", where=folder, fix=fix)
     n = min(args.max_files, len(paths))
     held = _extract([paths[i * len(paths) // n] for i in range(n)], args)
     from indextts.pattern_conditioning import METADATA, save_conditioning

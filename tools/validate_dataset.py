@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     clips = {path.relative_to(folder).as_posix(): path for path in find_audio(folder)}
     clips = {name: path for name, path in clips.items() if name not in excluded.clips}
     if not clips:
-        raise UserError("no clips to validate", where=folder, fix="put recordings there")
+        what = f"no clips to validate{excluded.remark()}"
+        raise UserError(what, where=folder, fix="put recordings there")
     texts, orphans = _texts(args, speaker, folder)
     unknown = _unknown(args.tokenizer) if args.tokenizer else None
     output = args.output_dir or (speaker.dataset if speaker and not args.audio_dir else folder)

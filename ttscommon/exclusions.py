@@ -49,6 +49,10 @@ class Exclusions:
         counted = [f"{len(self.clips)} clips are {EXCLUDED}"] if self.clips else []
         return counted + ([f"{self.file.name}: {self._on_unknown()}"] if self.unknown else [])
 
+    def remark(self) -> str:
+        """To put behind "no clips": that it isn't for want of files."""
+        return f" ({len(self.clips)} are {EXCLUDED})" if self.clips else ""
+
     def _on_unknown(self) -> str:
         named = ", ".join(self.unknown[:N_NAMED])
         return f"{len(self.unknown)} lines fit no clip, for example {named}"

@@ -162,12 +162,13 @@ def transcribe_clips(
 def _clips(folder: Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
     """The clips to hear by name, and those that are excluded."""
     paths = find_audio(folder) if folder.is_dir() else []
-    excluded = read_exclusions(folder).clips
+    excluded = read_exclusions(folder)
     clips = {path.relative_to(folder).as_posix(): path for path in paths}
-    clips = {name: path for name, path in clips.items() if name not in excluded}
+    clips = {name: path for name, path in clips.items() if name not in excluded.clips}
     if not clips:
-        raise UserError("no clips to transcribe", where=folder, fix="put recordings there")
-    return clips, [(name, EXCLUDED) for name in sorted(excluded)]
+        what = f"no clips to transcribe{excluded.remark()}"
+        raise UserError(what, where=folder, fix="put recordings there")
+    return clips, [(name, EXCLUDED) for name in sorted(excluded.clips)]
 
 
 def _is_outvoted(found: Correction, written: str | None) -> str | None:

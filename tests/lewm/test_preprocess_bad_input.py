@@ -15,6 +15,7 @@ from tests.lewm.recordings_made import RATE, tone, write_dataset, write_tones, w
 from tools import lewm_preprocess
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
+from ttscommon.workspace import Speaker
 
 
 def run(tmp_path: Path, *flags: str) -> str:
@@ -80,6 +81,26 @@ def test_transcripts_that_fit_no_recording_are_refused(tmp_path):
     write_tones(tmp_path / "in", 2)
     write_transcripts(tmp_path / "in" / "transcripts.csv", [f"other{n}.wav" for n in range(5)])
     assert "5 x transcript without a recording" in run(tmp_path)
+
+
+def test_excluded_recordings_are_left_out_and_are_no_fault(tmp_path, caplog):
+    write_dataset(tmp_path / "in", 4)
+    excluded = tmp_path / "in" / "excluded.txt"
+    excluded.write_text("clip000.wav\nclip001  # a cough\naudio/clip003\ntalk@1\n")
+    assert run(tmp_path) == ""
+    gone = {f"audio/clip00{n}.wav": "named in excluded.txt" for n in (0, 1, 3)}
+    assert skipped(tmp_path) == gone
+    assert read_json(tmp_path / "out" / "features.json")["n_clips"] == 1
+    assert "1 lines name no recording" in caplog.text
+    assert caplog.text.count("talk@1") == 1
+
+
+def test_a_speaker_s_list_of_exclusions_counts_and_may_name_all(tmp_path):
+    speaker = Speaker("ozzy", tmp_path)
+    write_dataset(speaker.dataset, 2)
+    speaker.excluded.write_text("clip000\nclip001\n")
+    with pytest.raises(UserError, match=r"all 2 .*2 x named in excluded\.txt"):
+        lewm_preprocess.main(["--speaker", "ozzy", "--training-root", str(tmp_path)])
 
 
 def test_recordings_without_transcripts_are_counted_when_transcription_is_off(tmp_path):

@@ -41,6 +41,9 @@ def test_a_speaker_s_voice_is_stored_and_not_replaced_unasked(tmp_path, checkpoi
     kept = torch.load(speaker.speaker_embeddings, weights_only=True)
     assert kept["ref_mel"].shape[2] == int(0.6 * 22_050) // 256
 
+    speaker.excluded.write_text("".join(f"c{n}\n" for n in range(4)), encoding="utf-8")
+    with pytest.raises(UserError, match=r"no recordings here \(4 are named in excluded\.txt"):
+        main([*flags, "--overwrite"])
     elsewhere = tmp_path / "one.pt"
     main(["-a", str(speaker.audio / "c1.wav"), "-o", str(elsewhere), *flags[4:]])
     assert torch.load(elsewhere, weights_only=True)["_metadata"]["source"] == "c1.wav"

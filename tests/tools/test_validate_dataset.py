@@ -77,6 +77,9 @@ def test_an_excluded_clip_is_no_fault(ozzy, sentences, capsys):
     assert main(flags(ozzy, "--strict")) == 0
     assert "Note: 1 clips are named in excluded.txt" in capsys.readouterr().out
     assert "a.wav" not in {clip["clip"] for clip in read_json(ozzy.validation)["clips"]}
+    ozzy.excluded.write_text("\n".join(sentences), encoding="utf-8")
+    with pytest.raises(UserError, match=r"no clips to validate \(4 are named in excluded\.txt"):
+        main(flags(ozzy))
 
 
 def test_faults_are_in_all_three_places_and_strict_makes_them_an_exit_code(ozzy, sentences, capsys):

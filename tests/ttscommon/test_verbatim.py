@@ -213,6 +213,9 @@ def test_excluded_clips_are_not_heard_and_keep_their_corrections(speaker):
     assert ("b.wav", "named in excluded.txt") in report.left_out
     assert set(rows(speaker.transcripts_verbatim)) == {"c.wav"}
     assert "excluded" in report.dropped["b.wav"]
+    speaker.excluded.write_text("a.wav\nb.wav\nc.wav\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no clips to transcribe \(3 are named in excluded\.txt"):
+        hear(speaker, Listener())
     speaker.excluded.unlink()
     hear(speaker, Listener())
     assert clip_texts(speaker)["b.wav"] == "My correction."

@@ -12,7 +12,7 @@ from ttscommon.errors import UserError
 from ttscommon.evaluation.conditions import Utterance, find_utterances, pair
 from ttscommon.evaluation.evaluate import read_evaluation
 from ttscommon.evaluation.likeness import FEWEST_RECORDINGS
-from ttscommon.exclusions import usable_clips
+from ttscommon.exclusions import read_exclusions, usable_clips
 from ttscommon.records import read_kept
 from ttscommon.transcripts import clip_texts
 from ttscommon.workspace import VALIDATION_MANIFEST, Speaker
@@ -70,7 +70,8 @@ def find_recordings(speaker: Speaker, texts: Path | None = None) -> list[Utteran
     known = clip_texts(speaker)
     paths = usable_clips(speaker)
     if not paths:
-        raise UserError("no recordings in the folder", where=folder)
+        why = read_exclusions(folder).remark()
+        raise UserError(f"no recordings in the folder{why}", where=folder)
     held_out = _held_out(speaker)
     kept = [path for path in paths if path.resolve() in held_out]
     if len(kept) >= FEWEST_RECORDINGS:

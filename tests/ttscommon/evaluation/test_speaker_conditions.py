@@ -93,6 +93,9 @@ def test_of_cut_recordings_the_clips_alone_are_real(speaker):
     texts = speaker.folder / "texts.csv"
     texts.write_text("audio_path,text\na_0.wav,Hello.\n", encoding="utf-8")
     assert [one.text for one in find_recordings(speaker, texts)] == ["Hello.", None]
+    speaker.excluded.write_text("a.wav", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no recordings .*\(2 are named in excluded\.txt"):
+        find_recordings(speaker)
 
 
 def test_a_speaker_without_recordings_is_told(tmp_path):
