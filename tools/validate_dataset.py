@@ -89,7 +89,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             orphans=orphans,
             heard=opinion.heard,
             unknown=unknown,
-            language=opinion.language,
             notes=[*excluded.notes(), *_on_texts(args, speaker), *opinion.notes],
             on_clip=lambda: bar.update(),
         )

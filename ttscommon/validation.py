@@ -14,7 +14,7 @@ import numpy as np
 from ttscommon.clip_config import LONGEST_CLIP
 from ttscommon.clip_measures import ClipSound, find_copies, measure_clip
 from ttscommon.errors import UserError
-from ttscommon.evaluation.wording import longest_loop, normal_words
+from ttscommon.evaluation.wording import longest_loop, separate_words
 from ttscommon.files import write_json
 from ttscommon.metrics import word_error_rate
 from ttscommon.spoken import unmarked
@@ -142,7 +142,6 @@ def validate(
     orphans: Sequence[str] = (),
     heard: Mapping[str, str] | None = None,
     unknown: Callable[[str], list[str]] | None = None,
-    language: str = "en",
     notes: Sequence[str] = (),
     on_clip: Callable[[], object] = lambda: None,
 ) -> Validation:
@@ -173,7 +172,7 @@ def validate(
         text, understood = texts.get(name, ""), (heard or {}).get(name)
         rate = _error_rate(text, understood)
         faults = _sound_faults(sound, limits)
-        faults += _text_faults(text, language, unknown, limits) if sound.trouble is None else []
+        faults += _text_faults(text, unknown, limits) if sound.trouble is None else []
         if i in copies:
             faults.append(Fault("copy", f"the same sound as {names[copies[i]]}"))
         if i in odd:
@@ -220,12 +219,12 @@ def _sound_faults(sound: ClipSound, limits: Limits) -> list[Fault]:
 
 
 def _text_faults(
-    text: str, language: str, unknown: Callable[[str], list[str]] | None, limits: Limits
+    text: str, unknown: Callable[[str], list[str]] | None, limits: Limits
 ) -> list[Fault]:
     if not text.strip():
         return [Fault("no text", "nothing says what is spoken", is_wrong=True)]
     faults = []
-    count, words = longest_loop(normal_words(text, language))
+    count, words = longest_loop(separate_words(text))
     if count >= limits.loop:
         what = f"'{' '.join(words)}' {count} times in a row"
         faults.append(Fault("loop", f"{what}; recognisers do so in silence"))

@@ -57,6 +57,9 @@ def test_a_clip_that_begins_in_a_word_is_suspected(tmp_path, sentence):
 def test_texts_are_looked_at(tmp_path, sentence):
     assert check(tmp_path, sentence, "") == {"no text"}
     assert "loop" in check(tmp_path, sentence, "thank you " * 5)
+    assert "loop" in check(tmp_path, sentence, "A B " * 10)
+    assert "loop" in check(tmp_path, sentence, "1 2 " * 8)
+    assert "loop" not in check(tmp_path, sentence, "A B C, 1 2 3")
     assert "unknown tokens" in check(tmp_path, sentence, unknown=lambda text: ["ж"])
     assert "disagreement" in check(tmp_path, sentence, heard={"a": "nothing like it at all"})
     assert check(tmp_path, sentence, heard={"a": TEXT}) == set()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ttscommon.evaluation.wording import longest_loop, normal_words
+from ttscommon.evaluation.wording import longest_loop, normal_words, separate_words
 from ttscommon.segment import Span, speech_spans
 
 SILENT_DB = -60.0  # root mean square of the whole, of full scale
@@ -61,7 +61,7 @@ def judge(
     if expected_seconds:
         verdicts += _faults_of_length(speech[-1].end - speech[0].start, expected_seconds)
     if text is not None and heard is not None:
-        verdicts += _faults_of_words(normal_words(text, language), normal_words(heard, language))
+        verdicts += _faults_of_words(text, heard, language)
     return verdicts
 
 
@@ -92,8 +92,15 @@ def _faults_of_length(seconds: float, expected: float) -> list[Verdict]:
     return [Verdict(name, f"{seconds:.1f} s, {ratio:.1f} times the expected {expected:.1f} s")]
 
 
-def _faults_of_words(wanted: list[str], heard: list[str]) -> list[Verdict]:
-    count, gram = longest_loop(heard)
-    if count < longest_loop(wanted)[0] + EXTRA_REPEATS:
+def _faults_of_words(text: str, heard: str, language: str) -> list[Verdict]:
+    # Not the normal words: what is spelt is one of them, and so "A B A B A B" would be no loop.
+    words = separate_words(text)
+    count, gram = longest_loop(separate_words(heard))
+    wanted = longest_loop(words)[0]
+    if all(len(word) == 1 for word in gram):  # "10000" may be heard as "1 0 0 0 0"
+        wanted = max(wanted, longest_loop(list("".join(words)))[0])
+    if count < wanted + EXTRA_REPEATS:
+        return []
+    if normal_words(text, language) == normal_words(heard, language):
         return []
     return [Verdict("repeats", f"'{' '.join(gram)}' {count} times in a row")]

@@ -75,6 +75,24 @@ def test_a_loop_is_caught_and_a_stutter_or_a_text_that_repeats_is_not(speech):
     assert faults(speech, text="no " * 5, heard="no " * 5) == []
 
 
+@pytest.mark.parametrize("loop", ["A B " * 10, "1 2 " * 8, "one two " * 5, "A. B. " * 5])
+def test_a_loop_of_letters_or_digits_is_no_word_that_somebody_spells(speech, loop):
+    assert faults(speech, text=TEXT, heard=f"{TEXT} {loop}") == ["repeats"]
+
+
+@pytest.mark.parametrize(
+    ("text", "heard"),
+    [
+        ("Dial 10000.", "dial 1 0 0 0 0"),
+        ("Dial 2222 now.", "dial two two two two now"),
+        ("ABABABAB it says", "A B A B A B A B it says"),
+        ("1 2 1 2 1 2 1 2", "1 2 1 2 1 2 1 2 1 2"),
+    ],
+)
+def test_what_the_text_has_so_is_no_loop(speech, text, heard):
+    assert faults(speech, text=text, heard=heard) == []
+
+
 def test_the_reason_says_what_was_measured(speech):
     verdict = judge(speech, RATE, expected_seconds=1.0)[0]
     assert verdict.reason.endswith("times the expected 1.0 s")
