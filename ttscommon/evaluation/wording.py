@@ -31,6 +31,12 @@ SINGLE_LETTER_WORDS = "aio"  # of English; any other letter alone before its wor
 _SPACE = re.compile(r"\s+")
 _RUN = re.compile(r"(.)\1+")
 _NO_SPACES = re.compile("([\u3040-\u30ff\u3400-\u9fff])")  # kana and Han: written without spaces
+_BREAK = "\u01c0"  # a letter of no language here, between two letters that spell nothing together
+_ALONE, _NO_MORE = r"(?<!\w)(?<!\w['’])", r"(?!['’]?\w)"
+_APART = re.compile(rf"({_ALONE}[a-z])[^\w'’]*[^\w\s.'’‑-][^\w'’]*(?=[a-z]{_NO_MORE})", re.I)
+_SPELT = re.compile(  # "A.I.", "B-B-C"; in capitals also "F B I"
+    rf"{_ALONE}(?:(?i:[a-z](?:[.‑-][a-z])+)|[A-Z](?: [A-Z]){{2,}}){_NO_MORE}"
+)
 _LETTERS, _DIGITS = (re.compile(rf"\b{one}(?: {one})+\b") for one in ("[a-z]", r"\d"))  # "b b c"
 _POINT, _THOUSANDS = re.compile(r"(?<=\d)\.(?=\d)"), re.compile(r"(?<=\d),(?=\d{3})")
 _SIGNS = str.maketrans("", "", "$£€¢%")
@@ -59,7 +65,8 @@ def normal_words(text: str, language: str, *, fluent: bool = False) -> list[str]
     """The words of a text as they are compared.
 
     In English "twenty-one" and "21" become the same word (openai-whisper's rules). What is spelt
-    ("A B C", "9 1 1") is one word. In scripts without spaces each character counts as a word.
+    ("A B C", "9 1 1") is one word; letters with a comma and the like between them spell nothing. In
+    scripts without spaces each character counts as a word.
 
     Args:
         fluent: remove hesitation sounds, false starts ("go- going") and immediate repeats
@@ -67,6 +74,7 @@ def normal_words(text: str, language: str, *, fluent: bool = False) -> list[str]
     if fluent:
         text = " ".join(map(_without_false_start, text.split()))
     join = functools.partial(_joined, language=language)
+    text = _APART.sub(rf"\1 {_BREAK} ", _SPELT.sub(_as_one_word, text))
     if _code(language) == "en":
         text = _POINT.sub(" point ", _THOUSANDS.sub("", text))
         text = _number_rules()(_DIGITS.sub(join, plain_words(text))).translate(_SIGNS)
@@ -76,6 +84,7 @@ def normal_words(text: str, language: str, *, fluent: bool = False) -> list[str]
     if fluent:
         words = _without_hesitations(words, language)
     words = _LETTERS.sub(join, " ".join(words)).split()
+    words = [word for word in words if word != _BREAK]
     return without_repeats(words)[0] if fluent else words
 
 
@@ -158,16 +167,26 @@ def _without_hesitations(words: list[str], language: str) -> list[str]:
     return words
 
 
+def _as_one_word(spelt: re.Match[str]) -> str:
+    """Letters whose dots, hyphens or capitals say that they are spelt; not "I-I" and loops."""
+    letters = re.findall(r"\w", spelt[0])
+    return "".join(letters) if len({*map(str.lower, letters)}) > 1 else spelt[0]
+
+
 def _joined(spelt: re.Match[str], language: str) -> str:
     """Letters or digits said one by one as the word that they spell; loops stay, and one-letter
-    words: one that is said again in English ("I I"), all that are vowels elsewhere ("e i").
+    words: those at either end in English ("plan B I"), all that are vowels elsewhere ("e i").
     """
     run = spelt[0].split()
-    is_one, is_english = len(set(run)) == 1, _code(language) == "en"
-    is_loop = is_one and len(run) > MOST_REPEATS
-    is_vowels = all(_VOWELS.fullmatch(letter) for letter in run)
-    is_words = is_one and run[0] in SINGLE_LETTER_WORDS if is_english else is_vowels
-    return spelt[0] if is_loop or is_words else "".join(run)
+    if len(set(run)) == 1 and len(run) > MOST_REPEATS:
+        return spelt[0]
+    if _code(language) != "en":
+        return spelt[0] if all(map(_VOWELS.fullmatch, run)) else "".join(run)
+    is_letter = [letter not in SINGLE_LETTER_WORDS for letter in run]
+    if not any(is_letter):
+        return spelt[0]
+    first, end = is_letter.index(True), len(run) - is_letter[::-1].index(True)
+    return " ".join([*run[:first], "".join(run[first:end]), *run[end:]])
 
 
 def without_repeats(words: list[str]) -> tuple[list[str], list[tuple[str, ...]]]:

@@ -88,6 +88,8 @@ def test_a_letter_alone_is_a_unit_or_an_initial_and_no_sound(language):
         ("A B C", "ABC", "en"),
         ("press A.B.C. now", "press ABC now", "en"),
         ("A.I. helps", "AI helps", "en"),
+        ("the F B I agent", "the FBI agent", "en"),
+        ("A-B-C", "ABC", "en"),
         ("call 9 1 1", "call 911", "en"),
         ("call 9-1-1", "call nine one one", "en"),
         ("der B M W", "der BMW", "de"),
@@ -108,6 +110,15 @@ def test_what_is_spelt_is_the_word_that_it_spells(a, b, language):
         ("sole e i bambini", "it", "sole e i bambini"),  # words of one letter
         ("b b b b b", "en", "b b b b b"),  # a loop
         ("plan b of 3", "en", "plan b of 3"),
+        ("Plan B, I think", "en", "plan b i think"),
+        ("Plan B. I think", "en", "plan b i think"),
+        ("plan b i think", "en", "plan b i think"),
+        ("So did I. A man", "en", "so did i a man"),
+        ("A U.S. pass", "en", "a us pass"),
+        ("A.I. I say", "en", "ai i say"),
+        ("vitamins B, C; D", "en", "vitamins b c d"),
+        ("B, C und D", "de", "b c und d"),
+        ("I-I was", "en", "i i was"),
     ],
 )
 def test_words_of_one_letter_and_loops_spell_nothing(text, language, plain):
