@@ -47,9 +47,11 @@ def stripped(text: str, language: str) -> str:
 
 def _stripped_once(text: str, language: str) -> str:
     kept: list[str] = []
+    before = ""
     for token in readable(text).split():
-        bare = plain_words(token).replace(" ", "")
-        if bare and is_filler(bare, language):
+        bare, before_it = plain_words(token).replace(" ", ""), before
+        before = bare
+        if bare and is_filler(bare, language, before=before_it):
             _hand_over(kept, token)
             continue
         kept.append(_whole_word(token))

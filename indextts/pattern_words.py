@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttscommon.evaluation.wording import count_syllables, is_filler, plain_words
+from ttscommon.evaluation.wording import count_syllables, fillers_among, is_filler, plain_words
 from ttscommon.metrics import aligned_words
 from ttscommon.segment import Span
 from ttscommon.transcribe import Word
@@ -76,18 +76,19 @@ def find_fillers(words: Sequence[Word], text: str, language: str) -> list[tuple[
     bare = [_bare(word.word) for word in words]
     found = [
         (name, Span(word.start, word.end))
-        for name, word in zip(bare, words, strict=True)
-        if name and is_filler(name, language)
+        for name, word, is_one in zip(bare, words, fillers_among(bare, language), strict=True)
+        if is_one
     ]
     tokens = [_bare(token) for token in text.split()]
     tokens = [token for token in tokens if token]
+    are_fillers = fillers_among(tokens, language)
     spoken = [number for number, name in enumerate(bare) if name]
     before = 0.0
     pairs = aligned_words(tokens, [bare[number] for number in spoken])
     for place, (ours, theirs) in enumerate(pairs):
         if theirs is not None:
             before = words[spoken[theirs]].end
-        elif ours is not None and is_filler(tokens[ours], language):
+        elif ours is not None and are_fillers[ours]:
             later = (words[spoken[b]].start for _, b in pairs[place:] if b is not None)
             after = next(later, before)
             if after - before >= SHORTEST_FILLER:

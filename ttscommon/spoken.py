@@ -84,7 +84,8 @@ def understand(heard: Heard, config: VerbatimConfig, language: str) -> Utterance
     fillers: dict[str, int] = {}
     pieces = [_mark(after[-1], config)] if -1 in after else []
     for number, word in enumerate(words):
-        mark = filler_mark(word.word, language)
+        before = words[number - 1].word if number else ""
+        mark = filler_mark(word.word, language, before=before)
         if mark is not None:
             fillers[mark] = fillers.get(mark, 0) + 1
         shown = _in_place(word.word, mark) if mark and config.fillers else word.word
@@ -104,10 +105,10 @@ def understand(heard: Heard, config: VerbatimConfig, language: str) -> Utterance
     )
 
 
-def filler_mark(word: str, language: str) -> str | None:
+def filler_mark(word: str, language: str, *, before: str = "") -> str | None:
     """[UH], [UM], [HMM], [AH] or [ER] for a hesitation sound, punctuation aside; else None."""
     bare = plain_words(word).replace(" ", "")
-    if not bare or not is_filler(bare, language):
+    if not bare or not is_filler(bare, language, before=plain_words(before)):
         return None
     if set(bare) <= set("hm") or bare in ("hum", "гм", "хм"):
         return "[HMM]"

@@ -51,6 +51,7 @@ def test_a_stripped_text_is_what_a_fluent_speaker_would_read(text, expected):
 def test_other_languages_have_their_own_sounds():
     assert stripped("Ich ähm weiß es nicht.", "de") == "Ich weiß es nicht."
     assert stripped("Er war da.", "de") == "Er war da."
+    assert stripped("A 5 mm screw.", "en") == "A 5 mm screw."
 
 
 @given(TEXTS)

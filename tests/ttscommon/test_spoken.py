@@ -104,6 +104,11 @@ def test_hesitations_are_told_by_language_and_not_by_punctuation(word, language,
     assert filler_mark(word, language) == mark
 
 
+def test_a_unit_behind_a_number_has_no_mark():
+    assert filler_mark(" mm", "en") == "[HMM]"
+    assert filler_mark(" mm", "en", before=" 5") is None
+
+
 def test_scripts_without_spaces_stay_without():
     words = [Word("你", 0.0, 0.2, True), Word("好", 0.2, 0.4, True), Word("。", 0.4, 0.4, True)]
     said = understand(Heard(words, [(0.0, 0.4)], 0.5), VerbatimConfig(), "zh")

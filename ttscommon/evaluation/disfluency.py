@@ -11,6 +11,7 @@ from collections import Counter
 from ttscommon.evaluation.wording import (
     BROKEN_OFF,
     false_starts,
+    fillers_among,
     is_filler,
     plain_words,
     separate_words,
@@ -26,10 +27,11 @@ def find_fillers(text: str, language: str) -> list[tuple[str, str]]:
     "um" are one sound. In an utterance of fillers alone, all are initial.
     """
     words = separate_words(text)
-    real = [i for i, word in enumerate(words) if not is_filler(word, language)]
+    are_fillers = fillers_among(words, language)
+    real = [i for i, is_one in enumerate(are_fillers) if not is_one]
     found = []
     for i, word in enumerate(words):
-        if is_filler(word, language):
+        if are_fillers[i]:
             is_initial = not real or i < real[0]
             where = "initial" if is_initial else "final" if i > real[-1] else "medial"
             found.append((without_runs(word), where))
@@ -66,5 +68,7 @@ def _repetitions(text: str, language: str) -> list[tuple[str, ...]]:
         starts = false_starts(token)
         found += [tuple(separate_words(token.split("-")[0]))] * starts
         whole.append("-".join(token.replace("‑", "-").split("-")[starts:]))
-    words = [w for w in separate_words(" ".join(whole)) if not is_filler(w, language)]
+    words = separate_words(" ".join(whole))
+    are_fillers = fillers_among(words, language)
+    words = [word for word, is_one in zip(words, are_fillers, strict=True) if not is_one]
     return found + without_repeats(words)[1]

@@ -90,7 +90,7 @@ def normal_words(text: str, language: str, *, fluent: bool = False) -> list[str]
 
 def count_fillers(text: str, language: str) -> int:
     """How many hesitation sounds a verbatim text has (most recognisers leave them out)."""
-    return sum(is_filler(word, language) for word in separate_words(text))
+    return sum(fillers_among(separate_words(text), language))
 
 
 def count_syllables(text: str, language: str) -> int:
@@ -160,7 +160,8 @@ def _is_false_start(parts: Sequence[str], n: int) -> bool:
 
 def _without_hesitations(words: list[str], language: str) -> list[str]:
     """Without hesitation sounds, and without letters that are false starts."""
-    words = [word for word in words if not is_filler(word, language)]
+    are_fillers = fillers_among(words, language)
+    words = [word for word, is_one in zip(words, are_fillers, strict=True) if not is_one]
     if _code(language) == "en":
         pairs = itertools.pairwise([*words, ""])
         words = [word for word, after in pairs if not _is_false_letter(word, after)]
@@ -200,10 +201,22 @@ def without_repeats(words: list[str]) -> tuple[list[str], list[tuple[str, ...]]]
     return words, again
 
 
-def is_filler(word: str, language: str) -> bool:
-    """Whether a plain word (see `plain_words`) is a hesitation sound."""
+def is_filler(word: str, language: str, *, before: str = "") -> bool:
+    """Whether a plain word (see `plain_words`) is a hesitation sound.
+
+    Args:
+        before: the plain word before it; behind a number "mm" is a unit
+    """
     known = FILLERS.get(_code(language), FILLERS["en"])
-    return word not in NO_SOUNDS and (word in known or without_runs(word) in known)
+    short = without_runs(word)
+    is_unit = word in NO_SOUNDS or (short in NO_SOUNDS and before[-1:].isdigit())
+    return not is_unit and (word in known or short in known)
+
+
+def fillers_among(words: Sequence[str], language: str) -> list[bool]:
+    """Which of the plain words of a text are hesitation sounds."""
+    pairs = itertools.pairwise(["", *words])
+    return [is_filler(word, language, before=before) for before, word in pairs]
 
 
 def without_runs(word: str) -> str:

@@ -47,3 +47,5 @@ def test_fillers_have_a_sound_and_a_place():
     assert find_fillers("Uh, um.", "en") == [("uh", "initial"), ("um", "initial")]
     assert find_fillers("嗯我呃想", "zh") == [("嗯", "initial"), ("呃", "medial")]
     assert find_fillers("All fluent.", "en") == []
+    assert find_fillers("A 5 mm screw.", "en") == []
+    assert count_repetitions("5 mm 5 mm wide", "en") == 1  # "mm" is a word of the phrase

@@ -82,6 +82,14 @@ def test_a_letter_alone_is_a_unit_or_an_initial_and_no_sound(language):
     assert fluent("Э, да", "ru") == "да"
 
 
+@pytest.mark.parametrize(("word", "language"), [("mm", "en"), ("MM", "de"), ("мм", "ru")])
+def test_a_unit_behind_a_number_is_no_sound(word, language):
+    assert count_fillers(f"5 {word} da, 2.5 {word}", language) == 0
+    assert fluent(f"da 5 {word} da", language) == f"da 5 {word.lower()} da"
+    assert count_fillers(f"5, {word}, {word}", language) == 1
+    assert fluent(f"da {word} da da", language) == "da"
+
+
 @pytest.mark.parametrize(
     ("a", "b", "language"),
     [
