@@ -68,6 +68,8 @@ def speaker_source(
     """
     folder = speaker.clips_folder
     _require_folder(folder)
+    if transcripts:
+        read_exclusions(folder).tell()  # the other way does so itself
     known = hand_written_texts(speaker, transcripts) if transcripts else clip_texts(speaker)
     texts = {folder / name: text for name, text in known.items()}
     source = _source(folder, texts, [], speaker.name, config)
@@ -84,6 +86,7 @@ def folder_source(folder: Path, transcripts: Path, config: PrepareConfig, name: 
         UserError: if there is nothing to work on, or the table can't be read
     """
     _require_folder(folder)
+    read_exclusions(folder).tell()
     texts, orphans = match_transcripts(read_transcripts(transcripts), find_audio(folder))
     skipped = [(key, "transcript without a recording") for key in orphans]
     name = name or next((clip.speaker for clip in _cut_from(folder).values()), "")

@@ -163,6 +163,7 @@ def _clips(folder: Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
     """The clips to hear by name, and those that are excluded."""
     paths = find_audio(folder) if folder.is_dir() else []
     excluded = read_exclusions(folder)
+    excluded.tell()
     clips = {path.relative_to(folder).as_posix(): path for path in paths}
     clips = {name: path for name, path in clips.items() if name not in excluded.clips}
     if not clips:

@@ -191,6 +191,19 @@ def test_excluded_clips_are_left_out_by_speaker_and_by_paths(tmp_path):
         speaker_source(speaker, CONFIG)
 
 
+def test_lines_of_exclusions_without_effect_are_told_once(tmp_path, caplog):
+    speaker = Speaker("ozzy", tmp_path)
+    table = cut(speaker.clips, speaker.clips_manifest, "dataset/clips/")
+    table = table.rename(speaker.transcripts)
+    speaker.excluded.write_text("gone.wav\n", encoding="utf-8")
+    folder_source(speaker.clips, table, CONFIG)
+    assert caplog.text.count("1 lines fit no clip, for example gone.wav") == 1
+    speaker_source(speaker, CONFIG)
+    assert caplog.text.count("gone.wav") == 2
+    speaker_source(speaker, CONFIG, table)
+    assert caplog.text.count("gone.wav") == 3
+
+
 def test_linked_clips_keep_their_recording_and_their_exclusions(tmp_path):
     speaker = Speaker("ozzy", tmp_path)
     table = cut(speaker.clips, speaker.clips_manifest, "dataset/clips/")

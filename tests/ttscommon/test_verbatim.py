@@ -204,8 +204,10 @@ def test_a_verbatim_text_may_be_corrected_alone(speaker):
         assert row["verbatim"] == "[UM], he- hello there."
 
 
-def test_excluded_clips_are_not_heard_and_keep_their_corrections(speaker):
+def test_excluded_clips_are_not_heard_and_keep_their_corrections(speaker, caplog):
+    speaker.excluded.write_text("gone.wav\n", encoding="utf-8")
     hear(speaker, Listener())
+    assert "1 lines fit no clip, for example gone.wav" in caplog.text
     correct(speaker, "b.wav", "Um, hello there.", "My correction.")
     speaker.excluded.write_text("b.wav\na.wav\n", encoding="utf-8")
     listener = Listener()
