@@ -79,19 +79,26 @@ def plain_texts(clips: Sequence[TrainingClip], n_texts: int, language: str) -> l
     texts.pop("", None)
     if not texts:
         raise UserError(f"nothing to say in '{language}'", fix="--text-file FILE")
+    if len(texts) < n_texts:
+        more = "--text-file FILE gives others"
+        log.warning("%d texts, not %d: there are no more in store; %s", len(texts), n_texts, more)
     return list(texts.values())[:n_texts]
 
 
-def write_recordings(clips: Sequence[TrainingClip], folder: Path, language: str) -> int:
+def write_recordings(
+    clips: Sequence[TrainingClip], folder: Path, language: str, *, made_by: str = ""
+) -> int:
     """Condition R: the held-out clips with their texts, without hesitations; how many there are.
+
+    Args:
+        made_by: command that prepares such clips
 
     Raises:
         UserError: if none of them is there any more, or the folder holds what isn't ours
     """
     there = [clip for clip in clips if clip.audio_path and clip.audio_path.is_file()]
     if not there:
-        fix = "python tools/prepare_pattern_dataset_v3.py --speaker NAME"
-        raise UserError("no held-out recordings", where=folder, fix=fix)
+        raise UserError("no held-out recordings", where=folder, fix=made_by or None)
     _require_ours(folder)
     with atomic_folder(folder) as draft:
         rows = []

@@ -23,7 +23,7 @@ from indextts.pattern_ways import REAL, ways_to_speak
 from ttscommon.cli import Parser, add_config_flags, add_device, add_training_root, given, run
 from ttscommon.errors import UserError
 from ttscommon.outputs import read_texts, require_writable
-from ttscommon.workspace import Speaker
+from ttscommon.workspace import Speaker, speaker_flags
 
 SPEECH = ("diffusion_steps", "cfg_rate", "prompt_seconds", "batch_size")
 DECODING = ("num_beams", "temperature", "top_k", "top_p", "repetition_penalty", "max_mel_tokens")
@@ -98,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     texts = read_texts(args.text_file) if args.text_file else None
     texts = texts or plain_texts(clips, args.n_texts, language)
     # It may refuse, and speaking takes hours.
-    n_recordings = write_recordings(clips, folder / REAL, language)
+    made_by = _command("prepare_pattern_dataset_v3", speaker)
+    n_recordings = write_recordings(clips, folder / REAL, language, made_by=made_by)
     tts = IndexTTS2(args.config, args.model_dir, device=args.device, amp=args.amp)
     settings = {**given(args, SpeechConfig), **given(args, DecodingConfig)}
     spoken = speak_conditions(tts, wanted, who, texts, args.seeds, folder, **settings)
@@ -111,9 +112,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _voice(speaker: Speaker) -> Path:
     if not speaker.speaker_embeddings.is_file():
-        fix = f"python tools/extract_embeddings.py --speaker {speaker.name}"
+        fix = _command("extract_embeddings", speaker)
         raise UserError("no stored voice", where=speaker.speaker_embeddings, fix=fix)
     return speaker.speaker_embeddings
+
+
+def _command(tool: str, speaker: Speaker) -> str:
+    return shlex.join(["python", f"tools/{tool}.py", *speaker_flags([speaker])])
 
 
 if __name__ == "__main__":

@@ -141,4 +141,10 @@ def test_without_held_out_recordings_or_texts_it_is_said(tmp_path):
         write_recordings([], tmp_path / "R", "en")
     with pytest.raises(UserError, match="nothing to say in 'de'"):
         plain_texts([], 5, "de")
-    assert len(plain_texts([], 1000, "en")) == 100
+
+
+def test_fewer_texts_than_asked_for_are_said(caplog):
+    assert len(plain_texts([], 100, "en")) == 100
+    assert not caplog.text
+    assert len(plain_texts([], 500, "en")) == 100
+    assert "100 texts, not 500" in caplog.text

@@ -27,7 +27,8 @@ def ozzy(trained, tmp_path) -> Speaker:
     """With a pattern and one held-out recording."""
     speaker = trained.speaker("ozzy", tmp_path / "training", "pattern")
     write_recording(speaker.processed_v3 / "a.wav", 2.0)
-    files = {"text_ids_path": "a.wav", "codes_path": "a.wav", "audio_path": "a.wav"}
+    (speaker.processed_v3 / "a.npy").touch()
+    files = {"text_ids_path": "a.npy", "codes_path": "a.npy", "audio_path": "a.wav"}
     clip = {"id": "a", "text": "The um, the cat sat.", "text_len": 1, "code_len": 1, **files}
     manifest = speaker.processed_v3 / VALIDATION_MANIFEST
     manifest.write_text(json.dumps(clip) + "\n", encoding="utf-8")
@@ -50,6 +51,17 @@ def test_every_condition_gets_its_folder_and_the_next_line_names_them(ozzy, trai
     assert "R: 1 held-out recordings" in out
     named = " ".join(f"{name}={ozzy.pattern_speech / name}" for name in names)
     assert f"Next: python tools/evaluate_patterns.py {named}" in out
+
+
+@pytest.mark.parametrize("gone", ["voice", "recording"])
+def test_what_is_missing_is_told_with_the_speaker_s_own_command(ozzy, trained, gone):
+    missing = {"voice": ozzy.speaker_embeddings, "recording": ozzy.processed_v3 / "a.wav"}
+    tool = {"voice": "extract_embeddings", "recording": "prepare_pattern_dataset_v3"}[gone]
+    missing[gone].unlink()
+    with pytest.raises(UserError) as refused:
+        speak(ozzy, trained.checkpoint)
+    whose = f"--speaker ozzy --training-root {ozzy.root}"
+    assert refused.value.fix == f"python tools/{tool}.py {whose}"
 
 
 def test_recordings_of_people_s_own_are_refused_before_hours_of_speech(ozzy, trained):
