@@ -53,7 +53,7 @@ class PatternTrainConfig(AdapterConfig):
     strange_timbre: Literal["hidden", "taught"] = setting(
         "hidden",
         "what is learned where another speaker prompts: hidden scores only where it is silent, so "
-        "that the timbre stays the prompt's; taught scores every code",
+        "that the timbre stays the prompt's (not with loss reference); taught scores every code",
     )
     epochs: int = setting(40, "passes over the clips, in each of the two stages")
     batch_size: int = setting(4, "most clips in a batch")

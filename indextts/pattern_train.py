@@ -91,6 +91,9 @@ class PatternTraining(Training):
         n_codes = self.gpt.config.number_mel_codes
         self.info = read_pattern_info(Path(job.train[0]).parent, n_codes)
         assert isinstance(self.plan, PatternPlan)
+        is_hidden = config.strange_timbre == "hidden" and config.loss != "reference"
+        if self.others and config.other_share and is_hidden and not self.info.silence_codes:
+            log.warning("no code is silence: other speakers' prompts teach the timbre, too")
         tell_of_silence(self.plan.spoken, self.info)
         self.silence = torch.from_numpy(self.info.silence(n_codes))
         self._settings: dict[str, Any] = {}
