@@ -139,7 +139,7 @@ def test_the_tokenizer_knows_letters_digits_and_marks(folder):
     written = "THE QUICK BROWN FOX JUMPS OVER 13 LAZY DOGS, DOESN'T IT? 2 - 4 5 6 7 8 9 0!"
     ids = tokenizer.model.EncodeAsIds(written)
     assert tokenizer.unknown_id not in ids
-    assert tokenizer.n_pieces == folder.config.gpt.number_text_tokens
+    assert tokenizer.model.GetPieceSize() == folder.config.gpt.number_text_tokens
     assert tokenizer.model.DecodeIds(ids) == written
 
 
