@@ -22,12 +22,11 @@ from examples.pattern_experiment import speech_texts
 from examples.pattern_experiment.speech_codes import N_CODES, PROMPT_DIM
 from examples.pattern_experiment.speech_corpus import N_LATENTS
 from examples.pattern_experiment.speech_texts import Text
+from examples.pattern_experiment.world import checkpoint_with
 from indextts import weights
-from indextts.checkpoint import VERSION, CheckpointFolder, OfficialConfig
 from indextts.config import ConditionConfig, DecodingConfig, GptConfig
 from indextts.gpt.decoding import generate
 from indextts.gpt.model import UnifiedVoice
-from indextts.s2mel.config import CodecConfig, S2MelConfig
 from indextts.train import Job, train_full
 from indextts.train_config import FullTrainConfig
 from ttscommon.evaluation.wording import normal_words
@@ -105,27 +104,14 @@ def train_base(
         log_interval=25,
     )
     train, validation = manifests
-    job = Job([train], [validation], SystemFolder(folder), checkpoint_with(start), device="cpu")
+    job = Job(
+        [train],
+        [validation],
+        SystemFolder(folder),
+        checkpoint_with(gpt_config(), start),
+        device="cpu",
+    )
     return train_full(job, config).best
-
-
-def checkpoint_with(gpt: Path) -> CheckpointFolder:
-    """A checkpoint of which only the language model is ever asked for."""
-    config = OfficialConfig(
-        version=VERSION,
-        gpt=gpt_config(),
-        s2mel=S2MelConfig.tiny(),
-        codec=CodecConfig.tiny(),
-        emo_num=(1,),
-        files={},
-        is_miniature=True,
-    )
-    others = (
-        *("s2mel", "tokenizer", "w2v_stat", "emo_matrix", "spk_matrix"),
-        *("w2v_bert", "semantic_codec", "campplus", "bigvgan"),
-    )
-    paths = {name: gpt.with_name("none") for name in others}
-    return CheckpointFolder(root=gpt.parent, config=config, gpt=gpt, qwen_emotion=None, **paths)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.pattern_experiment.speech_bank import RATE, VOICES
-from examples.pattern_experiment.speech_base import Prompts, checkpoint_with, gpt_config, speak
+from examples.pattern_experiment.speech_base import Prompts, gpt_config, speak
 from examples.pattern_experiment.speech_codes import Hears, Quantiser
 from examples.pattern_experiment.speech_corpus import (
     N_TARGET_HELD_OUT,
@@ -32,6 +32,7 @@ from examples.pattern_experiment.speech_corpus import (
 from examples.pattern_experiment.speech_mel import MelNetwork, spoken
 from examples.pattern_experiment.speech_texts import Text, sentence
 from examples.pattern_experiment.trials import OTHER
+from examples.pattern_experiment.world import checkpoint_with
 from indextts import weights
 from indextts.gpt.model import UnifiedVoice
 from indextts.pattern_config import PatternTrainConfig
@@ -138,7 +139,7 @@ def learn(stack: Stack, target: str, *, steps: int, seed: int) -> Path:
         [train],
         [validation],
         home,
-        checkpoint_with(stack.base),
+        checkpoint_with(gpt_config(), stack.base),
         device="cpu",
     )
     return train_patterns(job, config).final / PATTERN_FILE

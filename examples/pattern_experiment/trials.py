@@ -133,7 +133,7 @@ class Trials:
             [clips / TRAIN_MANIFEST],
             [clips / VALIDATION_MANIFEST],
             SystemFolder(self.folder / way / f"{target}_{seed}"),
-            checkpoint_with(self.world, self.base),
+            checkpoint_with(self.world.config, self.base),
             device="cpu",
             others=self._others(way, target),
         )

@@ -209,18 +209,20 @@ def train_base(world: World, folder: Path, steps: int) -> tuple[CheckpointFolder
         [clips / TRAIN_MANIFEST],
         [clips / VALIDATION_MANIFEST],
         SystemFolder(folder),
-        checkpoint_with(world, start),
+        checkpoint_with(world.config, start),
         device="cpu",
     )
     best = train_full(job, config).best
-    return checkpoint_with(world, best), weights.fingerprint(weights.load_gpt(best, world.config))
+    return checkpoint_with(world.config, best), weights.fingerprint(
+        weights.load_gpt(best, world.config)
+    )
 
 
-def checkpoint_with(world: World, gpt: Path) -> CheckpointFolder:
+def checkpoint_with(config: GptConfig, gpt: Path) -> CheckpointFolder:
     """A checkpoint of which only the language model is ever asked for."""
-    config = OfficialConfig(
+    official = OfficialConfig(
         version=VERSION,
-        gpt=world.config,
+        gpt=config,
         s2mel=S2MelConfig.tiny(),
         codec=CodecConfig.tiny(),
         emo_num=(1,),
@@ -232,7 +234,7 @@ def checkpoint_with(world: World, gpt: Path) -> CheckpointFolder:
         *("w2v_bert", "semantic_codec", "campplus", "bigvgan"),
     )
     paths = {name: gpt.with_name("none") for name in others}
-    return CheckpointFolder(root=gpt.parent, config=config, gpt=gpt, qwen_emotion=None, **paths)
+    return CheckpointFolder(root=gpt.parent, config=official, gpt=gpt, qwen_emotion=None, **paths)
 
 
 def _features(said: Utterance) -> PatternFeatures:

@@ -69,7 +69,7 @@ def check_pauses_are_the_person_s(outcome: Outcome) -> None:
 
 
 def check_it_is_the_pattern(outcome: Outcome) -> None:
-    """Off it is the base, another's leads elsewhere, and random vectors nowhere."""
+    """Off it is the base, another's leads elsewhere, and shuffled it does clearly less."""
     result = outcome.result
     assert result.counts["P0"] == result.counts["B0"]
     for measure in OF_PAUSES:

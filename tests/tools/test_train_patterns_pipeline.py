@@ -13,7 +13,7 @@ import pytest
 from indextts.miniature import write_miniature
 from indextts.pattern_chain import BUNDLED
 from tests.fakes.faster_whisper import write_model
-from tests.tools.test_train_speaker import SAID, join_samples, planned
+from tests.tools.test_train_speaker import SAID, join_samples, planned, words
 from tools import train_patterns_pipeline, train_speaker
 from ttscommon.errors import UserError
 from ttscommon.evaluation.pattern_protocol import find_roles
@@ -35,11 +35,6 @@ def ozzy(tmp_path) -> Speaker:
     speaker = Speaker("ozzy", tmp_path / "training")
     speaker.audio.mkdir(parents=True)
     return speaker
-
-
-def words(speaker: Speaker, checkpoint: Path, *more: str) -> list[str]:
-    root = ["--training-root", str(speaker.root), "--model-dir", str(checkpoint)]
-    return ["--speaker", speaker.name, *root, *more]
 
 
 def stages(speaker: Speaker, checkpoint: Path, *more: str) -> dict:
