@@ -109,7 +109,8 @@ def read_transcription(folder: Path) -> Transcription:
     verbatim = {}
     if table.is_file():
         for row in csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"))):
-            name, entry = row.get("filename") or "", entries.get(row.get("filename"))
+            name = row.get("filename") or ""
+            entry = entries.get(name)
             is_ours = (
                 entry and entry.get("source") == HEARD and entry.get("text") == row.get("text")
             )
