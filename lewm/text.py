@@ -8,12 +8,11 @@ import re
 import shutil
 import subprocess
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
-import sentencex
-
 from ttscommon.errors import UserError
+from ttscommon.sentences import fitted, sentences
 
 PAD, BOS, EOS = 0, 257, 258  # byte b is id b + 1
 VOCABULARY = 259
@@ -27,7 +26,6 @@ Reading = Literal["auto", "letters", "phonemes"]
 # Joiners shape Devanagari and Arabic script; other invisible characters carry no sound.
 _JOINERS = "\u200c\u200d"
 _CLAUSE_MARK = re.compile(r"([,;:.!?…।॥—–]+)(?=\s|$)")
-_CLAUSE_END = re.compile(r"(?<=[,;:.!?…।॥—–])\s+")
 # espeak-ng says "(en)hello(hi)" where it changes language inside a text.
 _LANGUAGE_CHANGE = re.compile(r"\([a-z]{2,3}(?:-[a-z0-9-]+)?\)")
 
@@ -179,44 +177,9 @@ def split_text(text: str, max_bytes: int, language: str) -> list[str]:
     """
     if max_bytes < 4:
         raise ValueError(f"max_bytes {max_bytes} can't hold every character")
-    text = clean(text)
-    pieces = (_fit(sentence, max_bytes) for sentence in _sentences(text, language))
+    whole = sentences(clean(text), language)
+    pieces = (fitted(one, max_bytes, size=lambda piece: len(piece.encode())) for one in whole)
     return [piece for fitting in pieces for piece in fitting]
-
-
-def _sentences(text: str, language: str) -> list[str]:
-    """The sentences of a clean text, cut between words only."""
-    sentences: list[str] = []
-    is_whole = False
-    for found in sentencex.segment(language.split("-")[0] or "en", text):  # pyright: ignore
-        if sentences and not is_whole:
-            sentences[-1] += found  # "a?b" was taken for two sentences
-        else:
-            sentences.append(found)
-        is_whole = sentences[-1].endswith((" ", "。", "！", "？"))
-    if "".join(sentences) != text:
-        return [text]
-    return [sentence.strip() for sentence in sentences]
-
-
-def _fit(text: str, max_bytes: int) -> list[str]:
-    if len(text.encode()) <= max_bytes:
-        return [text]
-    splitters: tuple[tuple[Callable[[str], list[str]], str], ...] = (
-        (_CLAUSE_END.split, " "),
-        (str.split, " "),
-        (list, ""),
-    )
-    parts, glue = next((p, g) for split, g in splitters if len(p := split(text)) > 1)
-    pieces: list[str] = []
-    for part in parts:
-        for piece in _fit(part, max_bytes):
-            joined = f"{pieces[-1]}{glue}{piece}" if pieces else ""
-            if pieces and len(joined.encode()) <= max_bytes:
-                pieces[-1] = joined
-            else:
-                pieces.append(piece)
-    return pieces
 
 
 def _has_sound(text: str) -> bool:
