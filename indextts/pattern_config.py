@@ -12,6 +12,7 @@ from indextts.train_config import AdapterConfig, setting
 from ttscommon.errors import UserError
 
 # They concern the adapter only, so the pattern, which is trained before it, doesn't depend on them.
+PATTERN_STAGE, ADAPTER_STAGE, JOINT_STAGE = "pattern", "lora", "joint"
 OF_ADAPTERS = (
     *("joint", "lora_rank", "lora_alpha", "lora_dropout", "lora_gpt", "lora_mlp"),
     *("lora_heads", "lora_include_embeddings", "lora_target_modules", "learning_rate"),
@@ -93,6 +94,10 @@ class PatternTrainConfig(AdapterConfig):
         return self.lora_rank > 0
 
     @classmethod
+    @property
+    def first_stage(self) -> str:
+        return JOINT_STAGE if self.joint else PATTERN_STAGE
+
     def tiny(cls, **changes: Any) -> PatternTrainConfig:
         """For tests: a few steps."""
         small: dict[str, Any] = {"pattern_tokens": 2, "lora_rank": 4, "lora_alpha": 8.0}

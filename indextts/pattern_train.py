@@ -21,7 +21,13 @@ from indextts.pattern_clips import (
     read_pattern_info,
     tell_of_silence,
 )
-from indextts.pattern_config import OF_ADAPTERS, PatternTrainConfig
+from indextts.pattern_config import (
+    ADAPTER_STAGE,
+    JOINT_STAGE,
+    OF_ADAPTERS,
+    PATTERN_STAGE,
+    PatternTrainConfig,
+)
 from indextts.pattern_dataset import PatternPlan
 from indextts.pattern_embeddings import (
     PatternEmbedding,
@@ -29,6 +35,7 @@ from indextts.pattern_embeddings import (
     pattern_effect,
 )
 from indextts.pattern_tasks import ADAPTER_FOLDER, PATTERN_FILE, PatternStage, PatternTask
+from indextts.strangers import keep_prompts
 from indextts.tasks import VoiceStage
 from indextts.train import FREE, Job, Training, TrainReport, unfinished
 from ttscommon import lora
@@ -41,17 +48,17 @@ from ttscommon.workspace import SystemFolder
 
 log = logging.getLogger(__name__)
 
-PATTERN_STAGE, ADAPTER_STAGE, JOINT_STAGE = "pattern", "lora", "joint"
-
 
 @dataclass(frozen=True)
 class PatternJob(Job):
     """As `Job`.
 
     Attributes:
+        chosen: those of them that weren't named, and are kept with the run
         others: manifests of other speakers, whose clips are prompts
     """
 
+    chosen: Sequence[Path] = ()
     others: Sequence[Path] = ()
 
 
@@ -187,6 +194,10 @@ class PatternTraining(Training):
 
     def settings(self) -> dict[str, Any]:
         return self._settings
+    def keep(self, run: Path) -> None:
+        assert isinstance(self.job, PatternJob)
+        keep_prompts(run, self.job.chosen)
+
 
     def publish(self, report: TrainReport) -> TrainReport:
         """Put checkpoints of the pattern alone where those of a whole training are."""

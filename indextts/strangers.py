@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ttscommon.errors import UserError
-from ttscommon.files import read_json
+from ttscommon.files import read_json, write_json
 from ttscommon.manifest import read_records
 from ttscommon.workspace import TRAIN_MANIFEST, Speaker, find_speakers, speaker_flags
 
 INFO_FILE, INFO_FORMAT = "dataset_info.json", "indextts.lora_dataset"
+KEPT, FORMAT, VERSION = "prompts.json", "indextts.prompts", 1
 
 
 def prompts_of(speakers: Sequence[Speaker]) -> list[Path]:
@@ -54,6 +55,38 @@ def find_strangers(root: Path, own: Speaker | None, learned: Sequence[Path]) -> 
         fitting = [path for path in _manifests(speaker) if _base(path) in bases]
         if fitting and (theirs := _sounds(fitting[0])) and not theirs & sounds:
             found.append(fitting[0])
+    return found
+
+
+def keep_prompts(run: Path, manifests: Sequence[Path]) -> None:
+    """Write into a run's folder who prompts in it, so that it goes on with the same.
+
+    Args:
+        manifests: in the folders of speakers
+    """
+    told = [path.relative_to(path.parents[3]).as_posix() for path in manifests]
+    write_json(run / KEPT, {"format": FORMAT, "version": VERSION, "manifests": told})
+
+
+def kept_prompts(run: Path, root: Path) -> list[Path] | None:
+    """Who prompts in a run that has begun; None if it hasn't.
+
+    Args:
+        root: of the speakers' folders
+
+    Raises:
+        UserError: if the file isn't ours, or some of them are gone
+    """
+    path = run / KEPT
+    if not path.is_file():
+        return None
+    told = read_json(path, format=FORMAT)
+    fix = "--prompt-speakers NAMES, or --overwrite to begin anew"
+    if told.get("version") != VERSION or not isinstance(told.get("manifests"), list):
+        raise UserError(f"expected version {VERSION} of {FORMAT}", where=path, fix=fix)
+    found = [root / str(manifest) for manifest in told["manifests"]]
+    if gone := [manifest for manifest in found if not manifest.is_file()]:
+        raise UserError("clips that prompted in this run are gone", where=gone[0], fix=fix)
     return found
 
 

@@ -167,6 +167,9 @@ class Training:
         self.machine = processes(job.device)
         self.device = self.machine.device or torch.device("cpu")
         if self.device.type == "cpu":
+    def keep(self, run: Path) -> None:
+        """Put into the folder of a run that begins what else it is to go on with."""
+
             map_large_tensors()
         sizes = dataclasses.replace(job.folder.config.gpt, dropout=config.gpt_dropout)
         self.gpt = weights.load_gpt(job.base or job.folder.gpt, sizes, device=self.device)
@@ -199,6 +202,7 @@ class Training:
         is_first = self.machine.is_main_process
         if is_first:
             self._probe(stage)
+            self.keep(mark.parent)
             self._tell(stage, has_average=ema_decay > 0)
         task = make_task(
             stage,

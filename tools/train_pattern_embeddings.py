@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from indextts.checkpoint import CheckpointFolder
 from indextts.pattern_config import PatternTrainConfig
-from indextts.strangers import bundled_command, find_strangers, prompts_of
+from indextts.strangers import bundled_command, find_strangers, kept_prompts, prompts_of
 from indextts.train_flags import (
     TRAIN_MANIFEST,
     VALIDATION_MANIFEST,
@@ -86,18 +86,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = chosen(args, PatternTrainConfig)
     speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
     train, validation = _manifests(args, speaker)
-    others = _others(args, speaker, [*train, *validation])
+    default = speaker.pattern_training if speaker else SystemFolder(Path("pattern_training"))
+    output = SystemFolder(args.output_dir) if args.output_dir else default
+    others = _others(args, speaker, [*train, *validation], output.run(config.first_stage))
     from indextts.pattern_train import PatternJob, train_patterns  # torch loads here
 
     words = [w for w in (sys.argv[1:] if argv is None else argv) if w != "--overwrite"]
     if args.prompt_speakers is None:  # whoever is prepared meanwhile doesn't prompt
         words += ["--prompt-speakers", *(_name(path) for path in others)]
-    default = speaker.pattern_training if speaker else SystemFolder(Path("pattern_training"))
     work = PatternJob(
         train=train,
         validation=validation,
         others=[*(args.prompt_manifest or []), *others],
-        output=SystemFolder(args.output_dir) if args.output_dir else default,
+        chosen=others,
+        output=output,
         folder=CheckpointFolder.open(
             args.model_dir, cfg_path=args.config if is_of_checkpoint(args.config) else None
         ),
@@ -126,19 +128,38 @@ def _manifests(args: argparse.Namespace, speaker: Speaker | None) -> tuple[list[
 
 
 def _others(
-    args: argparse.Namespace, speaker: Speaker | None, learned: Sequence[Path]
+    args: argparse.Namespace, speaker: Speaker | None, learned: Sequence[Path], run: Path
 ) -> list[Path]:
-    """Manifests of everybody who prompts besides the speaker."""
-    root = args.training_root
-    if args.prompt_speakers is None:
-        found = find_strangers(root, speaker, learned)
-    else:
+    """Manifests of everybody who prompts besides the speaker.
+
+    Args:
+        run: folder of a run that may have begun, and goes on with who prompts in it
+    """
+    root, since = args.training_root, ""
+    if args.prompt_speakers is not None:
         found = prompts_of([Speaker(name, root) for name in args.prompt_speakers])
-    if found:
-        print(f"Prompts: own clips, and those of {', '.join(map(_name, found))}")
+    else:
+        found = find_strangers(root, speaker, learned)
+        began = None if args.overwrite else kept_prompts(run, root)
+        if began is not None:
+            found, since = began, _since(found, began)
+    if found or since:
+        whose = ", and those of " + ", ".join(map(_name, found)) if found else " only"
+        print(f"Prompts: own clips{whose}{since}")
     elif not args.prompt_manifest:
         print(NOBODY + bundled_command(Speaker("stranger", root), SAMPLE, args.model_dir))
     return found
+
+
+def _since(everybody: Sequence[Path], began: Sequence[Path]) -> str:
+    """Who was prepared after a run had begun, and doesn't prompt in it."""
+    late = sorted({*map(_name, everybody)} - {*map(_name, began)})
+    if not late:
+        return ""
+    return (
+        f", as when this run began; not {', '.join(late)}, prepared since "
+        "(--overwrite begins anew with everybody)"
+    )
 
 
 def _name(manifest: Path) -> str:

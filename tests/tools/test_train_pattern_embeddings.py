@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 
 import pytest
+from accelerate import Accelerator
 
 from indextts import weights
 from indextts.checkpoint import CheckpointFolder
 from indextts.pattern_config import PatternTrainConfig
 from indextts.pattern_embeddings import PatternEmbedding
+from indextts.strangers import keep_prompts
 from indextts.train_flags import chosen
 from tests.indextts.pattern_training import prepared, write_others
 from tools.train_pattern_embeddings import build_parser, main
@@ -115,6 +118,52 @@ def test_whoever_else_is_prepared_prompts_unless_told_otherwise(words, tmp_path,
     assert "--prompt-speakers anna" in run["starts"][-1]["command"]
     main([*told, "--max-steps", "1", "--no-lora", "--overwrite", "--prompt-speakers"])
     assert "Prompts: own clips only." in capsys.readouterr().out
+
+
+class _Killed(BaseException):
+    """Nobody handles it, so nothing is saved on the way out."""
+
+
+def die_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    """End as if killed, once there are the gradients of a batch."""
+    count, backward = itertools.count(1), Accelerator.backward
+
+    def dying(accelerator, loss, **options):
+        backward(accelerator, loss, **options)
+        if next(count) == batch:
+            raise _Killed
+
+    monkeypatch.setattr(Accelerator, "backward", dying)
+
+
+def test_a_killed_run_goes_on_with_its_prompts_whoever_was_prepared_since(
+    words, tmp_path, capsys, monkeypatch
+):
+    told = words[: words.index("--prompt-speakers")] + words[words.index("--model-dir") :]
+    told += ["--no-lora", "--save-interval", "1"]
+    with monkeypatch.context() as patched:
+        die_at(patched, 2)
+        with pytest.raises(_Killed):
+            main(told)
+    shutil.copytree(Speaker("anna", tmp_path).processed, Speaker("ben", tmp_path).processed)
+    main(told)
+    line = "Prompts: own clips, and those of anna, as when this run began; not ben, prepared since"
+    assert f"{line} (--overwrite begins anew with everybody)\n" in capsys.readouterr().out
+    folder = Speaker("ozzy", tmp_path).pattern_training
+    lines = (folder.logs / "pattern" / "run.json").read_text("utf-8")
+    assert [start["step"] for start in json.loads(lines)["starts"]] == [0, 1]
+    main([*told, "--overwrite"])
+    assert "those of anna, ben\n" in capsys.readouterr().out
+
+
+def test_prompts_of_a_run_that_are_gone_are_told_of(words, tmp_path):
+    told = words[: words.index("--prompt-speakers")] + words[words.index("--model-dir") :]
+    run = Speaker("ozzy", tmp_path).pattern_training.run("pattern")
+    anna = Speaker("anna", tmp_path).processed / "train_manifest.jsonl"
+    keep_prompts(run, [anna])
+    anna.unlink()
+    with pytest.raises(UserError, match=r"gone.*anna.*--prompt-speakers NAMES"):
+        main(told)
 
 
 def test_a_2_5_checkpoint_is_refused(words, miniature, tmp_path):
