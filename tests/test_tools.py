@@ -105,6 +105,10 @@ def loaded(path: Path) -> Any:
 
         args = parser_of("train_gpt_lora").parse(["--config", str(path)])
         return chosen(args, LoraTrainConfig)
+    if kind == "kani":  # six files that belong together
+        from kani.config_files import FILES, read
+
+        return read(FILES[path.stem], path).require()
     tool = importlib.import_module(f"tools.{kind}")
     return tool.configs(tool.build_parser().parse(["--config", str(path)]))
 

@@ -86,11 +86,20 @@ def find_targets(module: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 
 def inject(
-    module: nn.Module, targets: Sequence[str], *, rank: int, alpha: float, dropout: float = 0.0
+    module: nn.Module,
+    targets: Sequence[str],
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float = 0.0,
+    use_rslora: bool = False,
 ) -> None:
     """Put a new adapter on these layers; all else of the network is frozen.
 
     Its update is zero at first. Names of layers get ".base_layer" behind them.
+
+    Args:
+        use_rslora: scale the update by alpha / sqrt(rank) (Kalajdzievski 2023), not alpha / rank
     """
     import peft  # brings transformers, which takes seconds
 
@@ -100,6 +109,7 @@ def inject(
         lora_dropout=dropout,
         target_modules=list(targets),
         bias="none",
+        use_rslora=use_rslora,
     )
     module.requires_grad_(False)
     peft.inject_adapter_in_model(config, module, NAME)
