@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from ttscommon.errors import UserError
-
-
-def setting(default: Any, words: str) -> Any:
-    return field(default=default, metadata={"help": words})
+from ttscommon.train_settings import LoraSettings, TrainSettings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,19 +67,9 @@ AUDIO_HEAD, TEXT_HEAD = "audio_lm_head", "text_lm_head"
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiggsTrainConfig:
+class HiggsTrainConfig(LoraSettings, TrainSettings):
     """How adapters are trained."""
 
-    epochs: int = setting(3, "passes over the clips")
-    max_steps: int = setting(0, "most optimizer steps; 0: as the epochs say")
-    batch_size: int = setting(1, "most clips in a batch")
-    token_budget: int = setting(0, "most tokens in a batch, clips x longest; 0: no limit")
-    grad_accumulation: int = setting(8, "batches of one optimizer step")
-    learning_rate: float = setting(1e-4, "peak learning rate")
-    weight_decay: float = setting(0.01, "AdamW's, on matrices")
-    warmup_share: float = setting(0.05, "share of the steps in which the learning rate rises")
-    final_share: float = setting(0.1, "of the learning rate, at the end of its half cosine")
-    grad_clip: float = setting(1.0, "longest gradient; 0: any")
     text_loss_weight: float = setting(
         0.1, "of the text's cross-entropy; at 0 its head isn't trained"
     )
@@ -91,9 +78,6 @@ class HiggsTrainConfig:
     reference_share: float = setting(
         0.7, "of a speaker's clips, how many are learned with another clip as the reference"
     )
-    lora_rank: int = setting(16, "size of the adapters")
-    lora_alpha: float = setting(32.0, "their strength; the update is scaled by alpha / rank")
-    lora_dropout: float = setting(0.05, "of what goes into them, while training")
     lora_attention: bool = setting(True, "on the attention, which text and audio share")
     lora_audio_mlp: bool = setting(True, "on the feed-forward layers of audio")
     lora_text_mlp: bool = setting(False, "on the feed-forward layers of text")
@@ -101,38 +85,17 @@ class HiggsTrainConfig:
     lora_target_modules: tuple[str, ...] = setting(
         (), 'instead of these: names of layers, such as "model.layers.*.self_attn.q_proj"'
     )
-    gradient_checkpointing: bool = setting(
-        True, "compute activations twice, for a fraction of their memory"
-    )
-    patience: int = setting(0, "evaluations without a better one before it ends; 0: any number")
-    val_interval: int = setting(0, "steps between evaluations; 0: one an epoch")
-    save_interval: int = setting(500, "steps between resume points")
-    log_interval: int = setting(50, "steps between lines of progress")
-    num_workers: int = setting(0, "processes that load clips")
-    amp: Literal["no", "bf16"] = setting("no", "precision of the computations")
-    seed: int = setting(1234, "names everything random")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "grad_accumulation", "lora_rank"):
-            self._require(name, getattr(self, name) >= 1, "1 or more")
-        for name in ("save_interval", "log_interval"):
-            self._require(name, getattr(self, name) >= 1, "1 or more")
-        for name in ("max_steps", "token_budget", "patience", "val_interval", "num_workers"):
-            self._require(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("warmup_share", "final_share", "lora_dropout"):
-            self._require(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
-        self._require("reference_share", 0 <= self.reference_share <= 1, "from 0 to 1")
-        self._require("learning_rate", self.learning_rate > 0, "above 0")
-        self._require("audio_loss_weight", self.audio_loss_weight > 0, "above 0")
-        self._require("text_loss_weight", self.text_loss_weight >= 0, "0 or more")
+        super().__post_init__()
+        self.require_adapters()
+        self.require("reference_share", 0 <= self.reference_share <= 1, "from 0 to 1")
+        self.require("audio_loss_weight", self.audio_loss_weight > 0, "above 0")
+        self.require("text_loss_weight", self.text_loss_weight >= 0, "0 or more")
         weights = self.codebook_weights
-        self._require("codebook_weights", not weights or min(weights) > 0, "above 0 each")
+        self.require("codebook_weights", not weights or min(weights) > 0, "above 0 each")
         if not self.targets:
             raise UserError("no layer is adapted", fix="leave out --no-lora-attention or the like")
-
-    def _require(self, name: str, is_so: bool, what: str) -> None:
-        if not is_so:
-            raise UserError(f"{name} must be {what}, got {getattr(self, name)}")
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +23,9 @@ from higgs_trainer.conversation import Audio
 from ttscommon import audio
 from ttscommon.errors import UserError
 from ttscommon.exclusions import read_exclusions
+from ttscommon.holdout import hold_out
 from ttscommon.ledger import content_key
 from ttscommon.manifest import read_manifest
-from ttscommon.seeds import seed_for
 from ttscommon.transcripts import clip_texts
 from ttscommon.workspace import Speaker
 
@@ -113,30 +113,13 @@ def split(clips: Sequence[HiggsClip], config: PrepareConfig) -> list[list[HiggsC
     Raises:
         UserError: if there is but one clip
     """
-    if len(clips) < 2:
-        raise UserError(
-            "one clip is too little: one must be held out to measure with", fix="add recordings"
-        )
-    recordings: dict[str, list[HiggsClip]] = defaultdict(list)
-    for clip in clips:
-        recordings[clip.recording].append(clip)
-    if len(recordings) == 1:
-        log.warning("all clips are of one recording, so the validation loss flatters")
-        n_held_out = max(1, round(config.validation_share * len(clips)))
-        return [list(clips[:-n_held_out]), list(clips[-n_held_out:])]
-    order = sorted(recordings, key=lambda name: (seed_for(config.seed, "split", name), name))
-    held_out, most = set(), max(1.0, config.validation_share * len(clips))
-    for name in order:
-        n_more = len(recordings[name])
-        n_there = sum(len(recordings[other]) for other in held_out)
-        if n_there + n_more <= most:
-            held_out.add(name)
-    if not held_out:
-        held_out = {min(order, key=lambda name: len(recordings[name]))}
-    return [
-        [clip for clip in clips if clip.recording not in held_out],
-        [clip for clip in clips if clip.recording in held_out],
-    ]
+    share, seed = config.validation_share, config.seed
+    train, held_out, notes = hold_out(
+        clips, share, seed=seed, size=lambda clip: clip.target.n_steps
+    )
+    for note in notes:
+        log.warning("%s", note)
+    return [train, held_out]
 
 
 class _Work:

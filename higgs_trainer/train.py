@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,6 @@ from ttscommon.workspace import SystemFolder
 log = logging.getLogger(__name__)
 
 STAGE = "adapter"
-# They change what is told and kept on the way, and not what is computed.
-FREE = ("save_interval", "log_interval", "num_workers", "patience", "gradient_checkpointing")
 
 
 @dataclass(frozen=True)
@@ -142,37 +139,18 @@ class Training:
         return TrainReport(places.best, places.final, report.best_step, report.metrics)
 
     def fit_config(self) -> FitConfig:
-        config = self.config
-        per_step = config.grad_accumulation * self.machine.num_processes
-        n_batches = len(self.plan.epoch(0))
-        steps = math.ceil(config.epochs * n_batches / per_step)
-        steps = min(steps, config.max_steps) if config.max_steps else steps
-        settings = {k: v for k, v in to_dict(config).items() if k not in FREE}
-        return FitConfig(
-            steps=steps,
-            learning_rate=config.learning_rate,
-            schedule="cosine",
-            warmup_steps=math.ceil(config.warmup_share * steps),
-            final_share=config.final_share,
-            weight_decay=config.weight_decay,
-            clip_norm=config.grad_clip,
-            grad_accumulation=config.grad_accumulation,
-            amp=config.amp,
-            log_every=config.log_interval,
-            evaluate_every=config.val_interval or max(1, round(n_batches / per_step)),
-            save_every=config.save_interval,
-            monitor="loss",
-            patience=config.patience,
-            workers=config.num_workers,
+        settings = {
+            **self.config.kept(),
+            "base": self.origin.base,
+            "codec": self.origin.codec,
+            "held_out": self.held_out.fingerprint,
+        }
+        return self.config.fit_config(
+            len(self.plan.epoch(0)),
+            n_processes=self.machine.num_processes,
             device=self.job.device,
-            seed=config.seed,
             title="higgs",
-            task_settings={
-                **settings,
-                "base": self.origin.base,
-                "codec": self.origin.codec,
-                "held_out": self.held_out.fingerprint,
-            },
+            task_settings=settings,
         )
 
     def _plan(

@@ -13,10 +13,10 @@ from indextts.pattern_config import PatternTrainConfig
 from indextts.pattern_ways import REAL, ways_to_speak
 from indextts.prepare_config import PrepareConfig
 from indextts.strangers import prompts_of
-from indextts.train_config import setting
 from ttscommon.evaluation import EXIT_WORSE
 from ttscommon.outputs import speech_paths
 from ttscommon.stages import Stage
+from ttscommon.train_settings import setting
 from ttscommon.workspace import Speaker, speaker_flags
 
 NAMES = ("segment", "transcribe", "validate", "conditioning", "prepare_v3", "strangers",

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from indextts.train_config import AdapterConfig, setting
+from indextts.train_config import AdapterConfig
 from ttscommon.errors import UserError
+from ttscommon.train_settings import default, setting
 
-# They concern the adapter only, so the pattern, which is trained before it, doesn't depend on them.
 PATTERN_STAGE, ADAPTER_STAGE, JOINT_STAGE = "pattern", "lora", "joint"
+# They concern the adapter only, so the pattern, which is trained before it, doesn't depend on them.
 OF_ADAPTERS = (
     *("joint", "lora_rank", "lora_alpha", "lora_dropout", "lora_gpt", "lora_mlp"),
     *("lora_heads", "lora_include_embeddings", "lora_target_modules", "learning_rate"),
@@ -57,14 +58,14 @@ class PatternTrainConfig(AdapterConfig):
         "that the timbre stays the prompt's (not with loss reference); taught scores every code",
     )
     epochs: int = setting(40, "passes over the clips, in each of the two stages")
-    batch_size: int = setting(4, "most clips in a batch")
-    grad_accumulation: int = setting(4, "batches of one optimizer step")
+    batch_size: int = default("batch_size", 4)
+    grad_accumulation: int = default("grad_accumulation", 4)
     learning_rate: float = setting(5e-4, "peak learning rate of the adapter")
     lora_rank: int = setting(32, "size of the adapters; 0 trains the pattern only")
-    lora_alpha: float = setting(64.0, "their strength; the update is scaled by alpha / rank")
-    save_interval: int = setting(200, "steps between resume points")
-    log_interval: int = setting(20, "steps between lines of progress")
-    seed: int = setting(42, "names everything random")
+    lora_alpha: float = default("lora_alpha", 64.0)
+    save_interval: int = default("save_interval", 200)
+    log_interval: int = default("log_interval", 20)
+    seed: int = default("seed", 42)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,11 +94,11 @@ class PatternTrainConfig(AdapterConfig):
     def has_adapter(self) -> bool:
         return self.lora_rank > 0
 
-    @classmethod
     @property
     def first_stage(self) -> str:
         return JOINT_STAGE if self.joint else PATTERN_STAGE
 
+    @classmethod
     def tiny(cls, **changes: Any) -> PatternTrainConfig:
         """For tests: a few steps."""
         small: dict[str, Any] = {"pattern_tokens": 2, "lora_rank": 4, "lora_alpha": 8.0}

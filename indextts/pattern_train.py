@@ -37,10 +37,9 @@ from indextts.pattern_embeddings import (
 from indextts.pattern_tasks import ADAPTER_FOLDER, PATTERN_FILE, PatternStage, PatternTask
 from indextts.strangers import keep_prompts
 from indextts.tasks import VoiceStage
-from indextts.train import FREE, Job, Training, TrainReport, unfinished
+from indextts.train import Job, Training, TrainReport, unfinished
 from ttscommon import lora
 from ttscommon.checkpoints import RunFolder, load_state
-from ttscommon.config import to_dict
 from ttscommon.errors import UserError
 from ttscommon.files import atomic_folder
 from ttscommon.seeds import seed_for
@@ -54,12 +53,12 @@ class PatternJob(Job):
     """As `Job`.
 
     Attributes:
-        chosen: those of them that weren't named, and are kept with the run
         others: manifests of other speakers, whose clips are prompts
+        chosen: those of them that weren't named, and are kept with the run
     """
 
-    chosen: Sequence[Path] = ()
     others: Sequence[Path] = ()
+    chosen: Sequence[Path] = ()
 
 
 def train_patterns(job: PatternJob, config: PatternTrainConfig) -> TrainReport:
@@ -194,10 +193,10 @@ class PatternTraining(Training):
 
     def settings(self) -> dict[str, Any]:
         return self._settings
+
     def keep(self, run: Path) -> None:
         assert isinstance(self.job, PatternJob)
         keep_prompts(run, self.job.chosen)
-
 
     def publish(self, report: TrainReport) -> TrainReport:
         """Put checkpoints of the pattern alone where those of a whole training are."""
@@ -222,8 +221,8 @@ class PatternTraining(Training):
 
     def _of(self, name: str) -> dict[str, Any]:
         """Settings that this stage depends on."""
-        left_out = {*FREE, *(OF_ADAPTERS if name == PATTERN_STAGE else ())}
-        return {k: v for k, v in to_dict(self.wanted).items() if k not in left_out}
+        left_out = OF_ADAPTERS if name == PATTERN_STAGE else ()
+        return {k: v for k, v in self.wanted.kept().items() if k not in left_out}
 
     def _tell(self, stage: VoiceStage, *, has_average: bool) -> None:
         assert isinstance(stage, PatternStage)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,6 @@ from ttscommon.config import to_dict
 from ttscommon.errors import UserError
 from ttscommon.machine import processes
 from ttscommon.memory import map_large_tensors
-from ttscommon.schedule import Schedule
 from ttscommon.seeds import seed_for
 from ttscommon.step_memory import StepMemory, step_memory
 from ttscommon.task import FitConfig
@@ -50,19 +48,7 @@ from ttscommon.workspace import SystemFolder
 log = logging.getLogger(__name__)
 
 STAGE = "gpt"
-SCHEDULE: Schedule = "cosine"
 PROBED_CLIPS = 4
-# They change what is told and kept on the way, and not what is computed.
-FREE = (
-    "save_interval",
-    "log_interval",
-    "num_workers",
-    "sample_interval",
-    "n_samples",
-    "whisper_model",
-    "patience",
-    "gradient_checkpointing",
-)
 
 
 @dataclass(frozen=True)
@@ -118,8 +104,7 @@ def train_lora(job: Job, config: LoraTrainConfig) -> TrainReport:
             "an adapter on text_head learns nothing from a text loss of weight 0",
             fix="--text-loss-weight 0.2, or other --lora-target-modules",
         )
-    shape = {"rank": config.lora_rank, "alpha": config.lora_alpha, "dropout": config.lora_dropout}
-    lora.inject(gpt, targets, **shape)
+    lora.inject(gpt, targets, **config.lora_shape)
     trains_conditions = any(f"{name}.".startswith(_of_conditions()) for name in targets)
     if trains_conditions and not config.computes_conditions:
         raise UserError(
@@ -167,9 +152,6 @@ class Training:
         self.machine = processes(job.device)
         self.device = self.machine.device or torch.device("cpu")
         if self.device.type == "cpu":
-    def keep(self, run: Path) -> None:
-        """Put into the folder of a run that begins what else it is to go on with."""
-
             map_large_tensors()
         sizes = dataclasses.replace(job.folder.config.gpt, dropout=config.gpt_dropout)
         self.gpt = weights.load_gpt(job.base or job.folder.gpt, sizes, device=self.device)
@@ -184,6 +166,9 @@ class Training:
 
     def read(self, manifests: Sequence[Path]) -> Sequence[TrainingClip]:
         return read_clips(manifests)
+
+    def keep(self, run: Path) -> None:
+        """Put into the folder of a run that begins what else it is to go on with."""
 
     def run(
         self,
@@ -202,7 +187,6 @@ class Training:
         is_first = self.machine.is_main_process
         if is_first:
             self._probe(stage)
-            self.keep(mark.parent)
             self._tell(stage, has_average=ema_decay > 0)
         task = make_task(
             stage,
@@ -218,6 +202,7 @@ class Training:
             _remove(best_audio)
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
+            self.keep(mark.parent)
         report = fit(task, self.plan, config, places)
         if is_first:
             mark.unlink(missing_ok=True)
@@ -284,36 +269,17 @@ class Training:
 
     def settings(self) -> dict[str, Any]:
         """What mustn't change when a run goes on."""
-        return {k: v for k, v in to_dict(self.config).items() if k not in FREE}
+        return self.config.kept()
 
     def _fit_config(self, origin: Origin, title: str, ema_decay: float) -> FitConfig:
-        config = self.config
-        per_step = config.grad_accumulation * self.machine.num_processes
-        n_batches = len(self.plan.epoch(0))
-        steps = math.ceil(config.epochs * n_batches / per_step)
-        steps = min(steps, config.max_steps) if config.max_steps else steps
-        return FitConfig(
-            steps=steps,
-            learning_rate=config.learning_rate,
-            schedule=SCHEDULE,
-            warmup_steps=math.ceil(config.warmup_share * steps),
-            final_share=config.final_share,
-            weight_decay=config.weight_decay,
-            clip_norm=config.grad_clip,
-            grad_accumulation=config.grad_accumulation,
-            ema_decay=ema_decay,
-            amp=config.amp,
-            log_every=config.log_interval,
-            evaluate_every=config.val_interval or max(1, round(n_batches / per_step)),
-            save_every=config.save_interval,
-            monitor="loss",
-            patience=config.patience,
-            workers=config.num_workers,
+        return self.config.fit_config(
+            len(self.plan.epoch(0)),
+            n_processes=self.machine.num_processes,
             device=self.job.device,
-            seed=config.seed,
             title=title,
             task_settings={**self.settings(), "base": origin.base},
             data={"clips": dict(origin.clips), "held_out": _hashes(self.held_out)},
+            ema_decay=ema_decay,
         )
 
 

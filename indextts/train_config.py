@@ -5,11 +5,12 @@ Names and defaults are those of the public trainers for version 2 where these ho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ttscommon.config import nearest
 from ttscommon.errors import UserError
+from ttscommon.train_settings import LoraSettings, TrainSettings, default, setting
 
 ATTENTION = ("gpt.h.*.attn.c_attn", "gpt.h.*.attn.c_proj")
 MLP = ("gpt.h.*.mlp.c_fc", "gpt.h.*.mlp.c_proj")
@@ -51,24 +52,19 @@ PARTS = {
 OF_CONDITIONS = ("speaker", "emotion")
 
 
-def setting(default: Any, words: str) -> Any:
-    return field(default=default, metadata={"help": words})
-
-
 @dataclass(frozen=True, kw_only=True)
-class GptTrainConfig:
+class GptTrainConfig(TrainSettings):
     """What both ways of training share."""
 
-    epochs: int = setting(20, "passes over the clips")
-    max_steps: int = setting(0, "most optimizer steps; 0: as the epochs say")
-    batch_size: int = setting(8, "most clips in a batch")
-    token_budget: int = setting(0, "most tokens in a batch, clips x longest; 0: no limit")
-    grad_accumulation: int = setting(2, "batches of one optimizer step")
-    learning_rate: float = setting(3e-4, "peak learning rate")
-    weight_decay: float = setting(0.01, "AdamW's, on matrices")
-    warmup_share: float = setting(0.05, "share of the steps in which the learning rate rises")
-    final_share: float = setting(0.1, "of the learning rate, at the end of its half cosine")
-    grad_clip: float = setting(1.0, "longest gradient; 0: any")
+    FREE: ClassVar[tuple[str, ...]] = (
+        *TrainSettings.FREE,
+        *("sample_interval", "n_samples", "whisper_model"),
+    )
+
+    epochs: int = default("epochs", 20)
+    batch_size: int = default("batch_size", 8)
+    grad_accumulation: int = default("grad_accumulation", 2)
+    learning_rate: float = default("learning_rate", 3e-4)
     text_loss_weight: float = setting(
         0.2, "of the text's cross-entropy; at 0 its head isn't trained"
     )
@@ -84,35 +80,14 @@ class GptTrainConfig:
         False, "number codes as the base was trained; else as it is spoken with"
     )
     gpt_dropout: float = setting(0.0, "in the transformer")
-    gradient_checkpointing: bool = setting(
-        True, "compute activations twice, for a fraction of their memory"
-    )
-    patience: int = setting(0, "evaluations without a better one before it ends; 0: any number")
-    val_interval: int = setting(0, "steps between evaluations; 0: one an epoch")
-    save_interval: int = setting(500, "steps between resume points")
-    log_interval: int = setting(50, "steps between lines of progress")
     sample_interval: int = setting(0, "steps between samples to hear, at evaluations; 0: none")
     n_samples: int = setting(2, "validation texts that are spoken")
     whisper_model: str = setting("", "recognises the samples, for a best checkpoint by ear")
-    num_workers: int = setting(0, "processes that load clips")
-    amp: Literal["no", "bf16"] = setting("no", "precision of the computations")
-    seed: int = setting(1234, "names everything random")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "grad_accumulation", "n_samples"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        for name in ("max_steps", "token_budget", "patience", "val_interval", "num_workers"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("save_interval", "log_interval"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        for name in ("warmup_share", "final_share", "gpt_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
-        if self.learning_rate <= 0:
-            raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
+        super().__post_init__()
+        self.require("n_samples", self.n_samples >= 1, "1 or more")
+        self.require("gpt_dropout", 0 <= self.gpt_dropout < 1, "from 0 to below 1")
         if min(self.text_loss_weight, self.mel_loss_weight) < 0 or not self.mel_loss_weight:
             raise UserError("mel_loss_weight must be above 0, text_loss_weight 0 or more")
         if self.crop_prompts and not self.computes_conditions:
@@ -125,14 +100,9 @@ class GptTrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterConfig(GptTrainConfig):
+class AdapterConfig(LoraSettings, GptTrainConfig):
     """Which layers of the language model are adapted, and how much."""
 
-    LOWEST_RANK: ClassVar[int] = 1
-
-    lora_rank: int = setting(16, "size of the adapters")
-    lora_alpha: float = setting(32.0, "their strength; the update is scaled by alpha / rank")
-    lora_dropout: float = setting(0.05, "of what goes into them, while training")
     lora_gpt: bool = setting(True, "on the transformer's attention")
     lora_mlp: bool = setting(True, "on the transformer's feed-forward layers")
     lora_heads: bool = setting(True, "on the heads")
@@ -146,11 +116,7 @@ class AdapterConfig(GptTrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.lora_rank < self.LOWEST_RANK:
-            lowest = self.LOWEST_RANK
-            raise UserError(f"lora_rank must be {lowest} or more, got {self.lora_rank}")
-        if not 0 <= self.lora_dropout < 1:
-            raise UserError(f"lora_dropout must be from 0 to below 1, got {self.lora_dropout}")
+        self.require_adapters()
         if not self.targets:
             raise UserError("no layer is adapted", fix="leave out --no-lora-gpt, or the like")
 
@@ -202,10 +168,10 @@ class LoraTrainConfig(AdapterConfig):
 class FullTrainConfig(GptTrainConfig):
     """The language model as a whole, or chosen parts of it."""
 
-    epochs: int = setting(50, "passes over the clips")
-    batch_size: int = setting(2, "most clips in a batch")
-    grad_accumulation: int = setting(4, "batches of one optimizer step")
-    learning_rate: float = setting(1e-5, "peak learning rate")
+    epochs: int = default("epochs", 50)
+    batch_size: int = default("batch_size", 2)
+    grad_accumulation: int = default("grad_accumulation", 4)
+    learning_rate: float = default("learning_rate", 1e-5)
     train_parts: tuple[str, ...] = setting(
         ("transformer", "heads", "embeddings"), f"some of {', '.join(PARTS)}"
     )

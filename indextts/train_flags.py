@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +13,8 @@ from indextts.train_config import GptTrainConfig, LoraTrainConfig
 from ttscommon.cli import add_config_flags, add_device, add_overwrite, add_training_root, given
 from ttscommon.config import from_dict, read_mapping, to_dict
 from ttscommon.errors import UserError
+from ttscommon.launching import same_command
+from ttscommon.train_settings import BATCHES, LENGTH, MACHINE, RATES, REPORTS
 from ttscommon.workspace import Speaker, SystemFolder, speaker_flags
 
 if TYPE_CHECKING:
@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=GptTrainConfig)
 
-LENGTH = ["epochs", "max_steps", "patience"]
-BATCHES = ["batch_size", "token_budget", "grad_accumulation"]
-RATES = ["learning_rate", "weight_decay", "warmup_share", "final_share", "grad_clip"]
 LOSSES = ["text_loss_weight", "mel_loss_weight", "contiguous_positions", "gpt_dropout"]
 PROMPTS = ["pairing", "on_the_fly", "crop_prompts"]
-REPORTS = ["log_interval", "val_interval", "save_interval"]
 SAMPLES = ["sample_interval", "n_samples", "whisper_model"]
 TRAINERS = {"lora": "train_gpt_lora", "finetune": "train_gpt_finetune"}
 
@@ -92,7 +88,7 @@ def add_machine(group: Any, cls: type[GptTrainConfig]) -> None:
         choices=("no", "bf16"),
         help="precision of the computations; --amp alone is bf16 (default: no)",
     )
-    add_config_flags(group, cls, ["gradient_checkpointing", "num_workers"])
+    add_config_flags(group, cls, MACHINE)
 
 
 def chosen(args: Any, cls: type[C]) -> C:
@@ -142,7 +138,6 @@ def job(args: Any, kind: str, argv: Sequence[str] | None, *, default_output: str
             "one model of several speakers speaks for none of them alone",
             fix=f"--output-dir {shlex.quote(str(args.training_root / both / kind))}",
         )
-    words = [w for w in (sys.argv[1:] if argv is None else argv) if w != "--overwrite"]
     home = getattr(speakers[0], kind) if speakers else SystemFolder(Path(default_output))
     is_ours = is_of_checkpoint(args.config)
     return Job(
@@ -153,17 +148,8 @@ def job(args: Any, kind: str, argv: Sequence[str] | None, *, default_output: str
         base=args.base_checkpoint,
         device=args.device,
         overwrite=args.overwrite,
-        resume_command=shlex.join([*launcher(args.device), f"tools/{TRAINERS[kind]}.py", *words]),
+        resume_command=same_command(TRAINERS[kind], argv, args.device),
     )
-
-
-def launcher(device: str) -> list[str]:
-    """What a tool is started with here: one process, or as many as accelerate launched."""
-    n_processes = os.environ.get("WORLD_SIZE", "1")
-    if n_processes == "1":
-        return ["python"]
-    cpu = ["--cpu"] if device == "cpu" else []
-    return ["accelerate", "launch", *cpu, "--num_processes", n_processes]
 
 
 def tell(args: Any, work: Job, report: TrainReport) -> str:

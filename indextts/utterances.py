@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +13,8 @@ from indextts.prepare_config import PrepareConfig
 from ttscommon.audio import UNREADABLE_SUFFIXES, duration, find_audio
 from ttscommon.errors import UserError
 from ttscommon.exclusions import EXCLUDED, read_exclusions
+from ttscommon.holdout import hold_out
 from ttscommon.manifest import Clip, match_transcripts, read_manifest, read_transcripts
-from ttscommon.seeds import seed_for
 from ttscommon.transcripts import clip_texts, hand_written_texts
 from ttscommon.workspace import DatasetFolder, Speaker
 
@@ -22,7 +22,6 @@ Skip = tuple[str, str]  # (what, why)
 Seconds = float
 LONGEST_ID = 120  # bytes; names of files have 255
 N_NAMED = 5
-ROUNDING: Seconds = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,68 +98,20 @@ def split(
 ) -> tuple[list[Utterance], list[Utterance], list[str]]:
     """Clips to train on, clips to validate with, and notes on how they were parted.
 
-    Recordings are held out in the order of a hash of their names until they make up the share that
-    isn't trained on, one at least: so those that are added later leave the others where they are,
-    but for the one that the share has then grown by. The last clips are held out where there is a
-    single recording.
-
     Raises:
         UserError: if there is but one clip
     """
-    if len(utterances) < 2:
-        raise UserError(
-            "one clip is too little: one must be held out to validate with", fix="add recordings"
-        )
-    recordings: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in sorted(utterances, key=lambda u: (u.recording, u.start, u.name)):
-        recordings[utterance.recording].append(utterance)
-    total = sum(utterance.duration for utterance in utterances)
-    share = round(1 - config.train_split, 9)
-    notes = []
-    if config.split_by == "clip" or len(recordings) == 1:
-        if config.split_by != "clip":
-            notes.append(
-                "all clips are of one recording: its last ones are held out, which sound more like "
-                "the others than another recording would; the validation loss flatters"
-            )
-        held_out = _last_clips(recordings, share)
-    else:
-        held_out = _whole_recordings(recordings, share, config.seed)
-        found = sum(utterance.duration for utterance in held_out) / total
-        if found > 2 * share:
-            notes.append(
-                f"{100 * found:.0f} % of the sound is held out, as the shortest recording is that "
-                "long; --split-by clip would hold out single clips instead"
-            )
-    chosen = {utterance.id for utterance in held_out}
-    return [u for u in utterances if u.id not in chosen], sorted(held_out, key=_by_id), notes
-
-
-def _by_id(utterance: Utterance) -> str:
-    return utterance.id
-
-
-def _last_clips(recordings: Mapping[str, list[Utterance]], share: float) -> list[Utterance]:
-    clips = [utterance for name in sorted(recordings) for utterance in recordings[name]]
-    room, n = share * sum(clip.duration for clip in clips) + ROUNDING, 0
-    while n < len(clips) - 1 and (n == 0 or clips[-n - 1].duration <= room):
-        room -= clips[-n - 1].duration
-        n += 1
-    return clips[-n:]
-
-
-def _whole_recordings(
-    recordings: Mapping[str, list[Utterance]], share: float, seed: int
-) -> list[Utterance]:
-    seconds = {name: sum(u.duration for u in mine) for name, mine in recordings.items()}
-    names = sorted(recordings, key=lambda name: (seed_for(seed, "split", name), name))
-    room, chosen = share * sum(seconds.values()) + ROUNDING, []
-    for name in names:
-        if seconds[name] <= room:
-            chosen.append(name)
-            room -= seconds[name]
-    chosen = chosen or [min(names, key=lambda name: (seconds[name], name))]
-    return [utterance for name in chosen for utterance in recordings[name]]
+    parted = hold_out(
+        sorted(utterances, key=lambda u: (u.recording, u.start, u.name)),
+        round(1 - config.train_split, 9),
+        seed=config.seed,
+        size=lambda utterance: utterance.duration,
+        by=config.split_by,
+        other="--split-by clip",
+    )
+    chosen = {utterance.id for utterance in parted.held_out}
+    train = [utterance for utterance in utterances if utterance.id not in chosen]
+    return train, sorted(parted.held_out, key=lambda utterance: utterance.id), parted.notes
 
 
 def _source(

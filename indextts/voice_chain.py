@@ -8,10 +8,11 @@ from typing import Any
 from indextts import chains
 from indextts.checkpoint import CheckpointFolder
 from indextts.clips import TRAIN_MANIFEST, VALIDATION_MANIFEST
-from indextts.train_config import LoraTrainConfig, setting
+from indextts.train_config import LoraTrainConfig
 from indextts.tuned import adapters
 from ttscommon.evaluation import EXIT_WORSE
 from ttscommon.stages import Stage
+from ttscommon.train_settings import default
 from ttscommon.workspace import Speaker, speaker_flags
 
 NAMES = ("segment", "transcribe", "validate", "prepare", "train", "embeddings", "compare")
@@ -25,9 +26,9 @@ LORA = ("lora_rank", "lora_alpha")
 class EveningConfig(LoraTrainConfig):
     """For some 40 recordings, one GPU and one evening: an epoch of 40 clips has ten steps then."""
 
-    batch_size: int = setting(4, "most clips in a batch")
-    grad_accumulation: int = setting(1, "batches of one optimizer step")
-    patience: int = setting(5, "evaluations without a better one before it ends; 0: any number")
+    batch_size: int = default("batch_size", 4)
+    grad_accumulation: int = default("grad_accumulation", 1)
+    patience: int = default("patience", 5)
 
 
 def chain(args: Any, speaker: Speaker) -> list[Stage]:

@@ -13,7 +13,6 @@ Example: python tools/higgs_train.py --train-data samples.json --quick-test
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -26,10 +25,10 @@ from higgs_trainer.train_flags import add_data, add_models, add_precision, model
 from ttscommon.cli import Parser, add_config_flags, add_device, add_overwrite, given, run
 from ttscommon.config import load
 from ttscommon.errors import UserError
+from ttscommon.launching import same_command
+from ttscommon.train_settings import BATCHES, LENGTH, MACHINE, RATES, REPORTS
 
-TRAINING = ["epochs", "max_steps", "batch_size", "token_budget", "grad_accumulation"]
-TRAINING += ["learning_rate", "weight_decay", "warmup_share", "final_share", "grad_clip"]
-TRAINING += ["text_loss_weight", "audio_loss_weight", "reference_share", "patience", "seed"]
+LOSSES = ["text_loss_weight", "audio_loss_weight", "reference_share", "seed"]
 LORA = ["lora_rank", "lora_alpha", "lora_dropout"]
 LORA += ["lora_attention", "lora_audio_mlp", "lora_text_mlp", "lora_heads"]
 # The guide's names for flags that have another name in all tools here.
@@ -67,7 +66,7 @@ def build_parser() -> Parser:
         help='instead of these switches: names of layers, "model.layers.*.self_attn.q_proj"',
     )
     training.add_argument("--config", type=Path, help="YAML or JSON with any of these settings")
-    add_config_flags(training, HiggsTrainConfig, TRAINING)
+    add_config_flags(training, HiggsTrainConfig, [*LENGTH, *BATCHES, *RATES, *LOSSES])
     training.add_argument(
         "--quick-test", action="store_true", help="a few steps with a tiny random model and codec"
     )
@@ -76,10 +75,10 @@ def build_parser() -> Parser:
         "--resume-from", metavar="DIR", help='"latest" or the --output-dir; it goes on anyway'
     )
     add_overwrite(out)
-    add_config_flags(out, HiggsTrainConfig, ["log_interval", "val_interval", "save_interval"])
+    add_config_flags(out, HiggsTrainConfig, REPORTS)
     add_device(machine)
     add_precision(machine)
-    add_config_flags(machine, HiggsTrainConfig, ["gradient_checkpointing", "num_workers"])
+    add_config_flags(machine, HiggsTrainConfig, MACHINE)
     kinds = {"max_grad_norm": float}
     for name, ours in GUIDE.items():
         guide.add_argument(
@@ -115,7 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from higgs_trainer.jobs import prepared_job  # torch loads here, so --help stays instant
     from higgs_trainer.train import train
 
-    again = {"device": args.device, "overwrite": args.overwrite, "resume_command": typed(argv)}
+    again = {"device": args.device, "overwrite": args.overwrite}
+    again["resume_command"] = same_command("higgs_train", argv, args.device)
     networks = models(args)
     job, _, _ = prepared_job(wanted, networks, place, prepare, **again)
     report = train(job, config)
@@ -153,14 +153,6 @@ def validate(wanted: Any, prepare: PrepareConfig) -> int:
         print(line)
     print(f"{len(found)} defects" if found else "No defects.")
     return 1 if found else 0
-
-
-def typed(argv: Sequence[str] | None) -> str:
-    words = [w for w in (sys.argv[1:] if argv is None else argv) if w != "--overwrite"]
-    n_processes = os.environ.get("WORLD_SIZE", "1")
-    launcher = ["accelerate", "launch", "--num_processes", n_processes]
-    start = ["python"] if n_processes == "1" else launcher
-    return shlex.join([*start, "tools/higgs_train.py", *words])
 
 
 def check(args: Any, adapter: Path) -> str:
