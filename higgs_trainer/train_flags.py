@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from higgs_trainer.config import HiggsTrainConfig, PrepareConfig
-from ttscommon.cli import add_config_flags, add_training_root
+from higgs_trainer.text import TextConfig
+from ttscommon.cli import add_config_flags, add_training_root, given
 from ttscommon.errors import UserError
 from ttscommon.workspace import Speaker, SystemFolder
 
 if TYPE_CHECKING:
     from higgs_trainer.jobs import Models, Sources
 
-MODEL = Path("checkpoints/higgs-audio-v2-generation-3B-base")
-CODEC = Path("checkpoints/higgs-audio-v2-tokenizer")
+# Where tools/download_checkpoints.py puts them.
+MODEL = Path("checkpoints/higgs/higgs-audio-v2-generation-3B-base")
+CODEC = Path("checkpoints/higgs/higgs-audio-v2-tokenizer")
+WRITING = [field.name for field in dataclasses.fields(TextConfig)]
 FETCH = "python tools/download_checkpoints.py higgs"
 
 
@@ -33,6 +37,11 @@ def add_data(group: Any) -> None:
     add_config_flags(group, PrepareConfig, ["min_duration", "max_duration", "validation_share"])
 
 
+def add_writing(group: Any) -> None:
+    """How texts are written for the model."""
+    add_config_flags(group, TextConfig, WRITING)
+
+
 def add_models(group: Any) -> None:
     group.add_argument("--model-path", type=Path, default=MODEL, help="checkpoint, in any format")
     group.add_argument("--audio-tokenizer-path", type=Path, default=CODEC, help="its codec")
@@ -43,6 +52,12 @@ def add_models(group: Any) -> None:
 
 def add_precision(group: Any) -> None:
     add_config_flags(group, HiggsTrainConfig, ["amp"])
+
+
+def writing(args: Any) -> TextConfig | None:
+    """What was asked of texts; None: nothing."""
+    asked = given(args, TextConfig)
+    return TextConfig(**asked) if asked else None
 
 
 def sources(args: Any) -> Sources:

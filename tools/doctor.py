@@ -16,9 +16,9 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,12 +44,14 @@ class System:
     Attributes:
         first: which of its tools to begin with, once a speaker's recordings are there
         better: files of the catalogue with which it does better
+        places: flag of its tools -> where below --checkpoint-root its files are
     """
 
     does: dict[str, str]
     first: str | None = None
     needs: tuple[str, ...] = ()
     better: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 SYSTEMS = {
@@ -79,8 +81,17 @@ SYSTEMS = {
         },
         first="train_speaker",
         needs=("indextts2",),
+        places={"--model-dir": ""},
     ),
-    "higgs": System({}, needs=("higgs",)),
+    "higgs": System(
+        {"trains an adapter": "higgs_train", "checks it": "higgs_verify", "speaks": "higgs_infer"},
+        first="higgs_train",
+        needs=("higgs",),
+        places={
+            "--model-path": "higgs/higgs-audio-v2-generation-3B-base",
+            "--audio-tokenizer-path": "higgs/higgs-audio-v2-tokenizer",
+        },
+    ),
     "kani": System({}, needs=("kani",)),
     "evaluation": System(
         {"measures": "evaluate", "scores listeners": "score_listening"},
@@ -149,8 +160,9 @@ def _next_commands(
     for name in args.systems or [n for n, s in SYSTEMS.items() if _trains(s) and n in runs]:
         if (tool := SYSTEMS[name].first) is not None:
             words = ["python", f"tools/{tool}.py", *speaker_flags([speaker])]
-            if SYSTEMS[name].needs and args.checkpoint_root != CHECKPOINTS:
-                words += ["--model-dir", str(args.checkpoint_root)]
+            if args.checkpoint_root != CHECKPOINTS:
+                for flag, place in SYSTEMS[name].places.items():
+                    words += [flag, str(args.checkpoint_root / place)]
             yield f"{' '.join(words)}   # {name}"
 
 
@@ -324,6 +336,28 @@ def _train_indextts2(folder: Path) -> str:
     return f"a miniature trained a step of an adapter and spoke {seconds:.1f} s with it"
 
 
+def _train_higgs(folder: Path) -> str:
+    """A step of adapter training of a miniature, after all checks, and speech with the adapter."""
+    from higgs_trainer.config import HiggsTrainConfig, PrepareConfig
+    from higgs_trainer.inference import HiggsVoice, Sampling
+    from higgs_trainer.jobs import Models, Sources, prepared_job
+    from higgs_trainer.miniature import write_miniature
+    from higgs_trainer.sample_data import create_sample_data
+    from higgs_trainer.train import train
+    from ttscommon.workspace import SystemFolder
+
+    model, codec = write_miniature(folder / "tiny")
+    samples = create_sample_data(folder / "samples.json", n_samples=3)
+    sources, models = Sources(train=samples), Models(checkpoint=model, codec=codec)
+    place = SystemFolder(folder / "out")
+    job, _, _ = prepared_job(sources, models, place, PrepareConfig(), device="cpu")
+    trained = train(job, HiggsTrainConfig.tiny(max_steps=1))
+    voice = HiggsVoice.open(model, codec, adapter=trained.best, device="cpu")
+    speech = voice.speak(["The cat sat down."], sampling=Sampling(max_steps=25))[0]
+    seconds = len(speech.audio) / speech.sample_rate
+    return f"a miniature trained a step of an adapter and spoke {seconds:.1f} s with it"
+
+
 def _buzzes(folder: Path, n: int) -> None:
     """Sounds, and a table of texts for them."""
     for number in range(n):
@@ -343,7 +377,7 @@ def _buzz(path: Path, hertz: float) -> None:
     audio.save(path, sound.astype(np.float32), 24_000)
 
 
-SMOKE = {"lewm": _train_lewm, "indextts2": _train_indextts2}
+SMOKE = {"lewm": _train_lewm, "indextts2": _train_indextts2, "higgs": _train_higgs}
 
 if __name__ == "__main__":
     run(main)

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from ttscommon.audio import find_audio
 from ttscommon.cli import Parser, add_device, add_overwrite, add_training_root, run
 from ttscommon.errors import UserError
-from ttscommon.exclusions import read_exclusions, usable_clips
+from ttscommon.exclusions import read_exclusions, usable_clips, usable_sounds
 from ttscommon.outputs import require_new, require_writable
 from ttscommon.workspace import Speaker, find_speakers, speaker_flags
 
@@ -76,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     paths = _recordings(args.audio) if args.audio else usable_clips(speaker) if speaker else []
     if not paths:
         where = args.audio[0] if args.audio else cast("Speaker", speaker).clips_folder
-        why = "" if args.audio else read_exclusions(where).remark()
+        why = read_exclusions(where).remark()
         fix = "put .wav, .flac or .mp3 files there"
         raise UserError(f"no recordings here{why}", where=where, fix=fix)
     chosen = [paths[i * len(paths) // args.max_files] for i in range(args.max_files)]
@@ -98,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _recordings(places: Sequence[Path]) -> list[Path]:
     paths: list[Path] = []
     for place in places:
-        paths += find_audio(place) if place.is_dir() else [place]
+        paths += usable_sounds(place) if place.is_dir() else [place]
     return paths
 
 

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from ttscommon.audio import find_audio
 from ttscommon.cli import Parser, add_device, add_overwrite, add_training_root, run
 from ttscommon.errors import UserError
-from ttscommon.exclusions import read_exclusions, usable_clips
+from ttscommon.exclusions import read_exclusions, usable_sounds
 from ttscommon.outputs import require_new, require_writable
 from ttscommon.workspace import Speaker, speaker_flags
 
@@ -73,12 +72,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_new([output], overwrite=args.overwrite)
     require_writable(output)
     folder = args.audio_dir or (speaker.clips_folder if speaker else Path())
-    paths = find_audio(folder) if folder.is_dir() else []
-    if speaker is not None and args.audio_dir is None:
-        paths = usable_clips(speaker)
+    paths = usable_sounds(folder)
     if not paths:
-        why = "" if args.audio_dir else read_exclusions(folder).remark()
-        fix = "put .wav, .flac or .mp3 there"
+        why, fix = read_exclusions(folder).remark(), "put .wav, .flac or .mp3 there"
         raise UserError(f"no recordings here{why}", where=folder, fix=fix)
     n = min(args.max_files, len(paths))
     held = _extract([paths[i * len(paths) // n] for i in range(n)], args)

@@ -92,7 +92,11 @@ def usable_clips(speaker: Speaker) -> list[Path]:
     Raises:
         UserError: as `read_exclusions`
     """
-    folder = speaker.clips_folder
+    return usable_sounds(speaker.clips_folder)
+
+
+def usable_sounds(folder: Path) -> list[Path]:
+    """The same of a folder of clips or recordings, whose file lies beside it or in it."""
     excluded = read_exclusions(folder)
     excluded.tell()
     return [p for p in _sounds(folder) if p.relative_to(folder).as_posix() not in excluded.clips]

@@ -13,7 +13,7 @@ from ttscommon.audio import duration, find_audio
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
 from ttscommon.manifest import read_manifest
-from ttscommon.workspace import Speaker, SystemFolder
+from ttscommon.workspace import ADAPTER_FILE, Speaker, SystemFolder
 
 EVALUATION = "voxtune.evaluation"
 # Of what was measured, these say most; all of them are better when lower.
@@ -145,8 +145,7 @@ def _trained(speaker: Speaker) -> Iterator[Trained]:
             ("last ", system.final_checkpoint),
         ):
             if files := _files(folder):
-                metadata = folder / "training_metadata.json"
-                yield _described(which + what, folder, metadata, max(map(_time, files)))
+                yield _adapter("indextts2", which + what, folder, max(map(_time, files)))
     tuned = speaker.finetune
     for what, path in (
         ("fine-tuned", tuned.best_model),
@@ -154,7 +153,7 @@ def _trained(speaker: Speaker) -> Iterator[Trained]:
         ("last fine-tuned", tuned.latest),
     ):
         if path.is_file():
-            yield _described(what, path, path.with_suffix(".json"), _time(path))
+            yield _described("indextts2", what, path, path.with_suffix(".json"), _time(path))
     for what, system in _indextts2(speaker).items():
         for path in sorted(system.run("").glob("*/state/state.json")):
             run = _unfinished("indextts2", path)
@@ -162,9 +161,12 @@ def _trained(speaker: Speaker) -> Iterator[Trained]:
                 yield replace(run, what=f"unfinished {what}")
     for name, system in speaker.systems.items():
         for folder, what in ((system.best_checkpoint, "voice"), (system.final_checkpoint, "last")):
-            files = _files(folder)
-            if files:
-                yield _checkpoint(name, what, folder, max(map(_time, files)))
+            if files := _files(folder):
+                when = max(map(_time, files))
+                if (folder / ADAPTER_FILE).is_file():
+                    yield _adapter(name, "LoRA" if what == "voice" else "last LoRA", folder, when)
+                else:
+                    yield _checkpoint(name, what, folder, when)
         for path in sorted(system.run("").glob("*/state/state.json")):
             run = _unfinished(name, path)
             if run is not None:
@@ -214,16 +216,20 @@ def _indextts2(speaker: Speaker) -> dict[str, SystemFolder]:
     }
 
 
-def _described(what: str, place: Path, metadata: Path, when: float) -> Trained:
-    """One of IndexTTS2's, with what stands beside it."""
+def _adapter(system: str, what: str, folder: Path, when: float) -> Trained:
+    return _described(system, what, folder, folder / "training_metadata.json", when)
+
+
+def _described(system: str, what: str, place: Path, metadata: Path, when: float) -> Trained:
+    """Something with a file about it, which needn't be there."""
     if not metadata.is_file():
-        return Trained("indextts2", what, place, when)
+        return Trained(system, what, place, when)
     try:
         data = read_json(metadata)
         step = data.get("step")
-        return Trained("indextts2", what, place, when, step, _numbers(data.get("metrics")))
-    except (UserError, AttributeError) as error:
-        return Trained("indextts2", what, place, when, trouble=str(error))
+        return Trained(system, what, place, when, step, _numbers(data.get("metrics")))
+    except (UserError, AttributeError) as error:  # AttributeError: another kind of JSON
+        return Trained(system, what, place, when, trouble=str(error))
 
 
 def _unfinished(system: str, path: Path) -> Trained | None:

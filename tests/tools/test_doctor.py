@@ -14,6 +14,7 @@ import soundfile
 
 from indextts.miniature import write_miniature
 from tools import doctor
+from ttscommon.catalogue import HIGGS
 from ttscommon.errors import UserError
 from ttscommon.workspace import Speaker
 
@@ -37,6 +38,7 @@ def test_a_machine_without_checkpoints_is_well_and_told_what_it_lacks(examine, t
     assert printed.endswith("--speaker NAME   # checks recordings and texts\n")
     assert "All well." in printed
     assert "trains (lewm_train.py)" in printed
+    assert re.search(r"higgs +can't run \(trains an adapter, checks it", printed)
     for name in ("indextts2", "higgs", "kani", "vocos", "whisper"):
         assert f"Fix: python tools/download_checkpoints.py {name}" in printed
     assert list(tmp_path.iterdir()) == []
@@ -96,6 +98,16 @@ def test_what_comes_next_is_of_the_system_that_was_named(examine, tmp_path):
     printed = examine("--speaker", "ozzy", "--checkpoint-root", str(root))
     assert "Next: python tools/lewm_preprocess.py --speaker ozzy   # lewm" in printed
     assert f"Next: {tool} --model-dir {root}   # indextts2" in printed
+    for source in HIGGS.sources:
+        for name in source.files:
+            path = root / "higgs" / source.folder / name.replace("*", "x.safetensors")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"{}")
+    printed = examine("higgs", "--speaker", "ozzy", "--checkpoint-root", str(root))
+    line = printed.splitlines()[-1]
+    assert line.startswith("Next: python tools/higgs_train.py --speaker ozzy --model-path ")
+    for flag in ("--model-path", "--audio-tokenizer-path"):
+        assert Path(line.split(f"{flag} ")[1].split()[0]).is_dir()
     printed = examine("indextts2", "--checkpoint-root", str(root))
     assert "Next: python tools/doctor.py indextts2 --speaker NAME" in printed
 
@@ -119,6 +131,7 @@ def test_every_system_runs_in_miniature(examine):
     assert re.search(
         r"ok +indextts2 +a miniature trained a step of an adapter and spoke \d", printed
     )
+    assert re.search(r"ok +higgs +a miniature trained a step of an adapter and spoke \d", printed)
 
 
 def test_a_python_without_any_package_is_told_so():

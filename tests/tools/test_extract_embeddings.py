@@ -45,6 +45,8 @@ def test_a_speaker_s_voice_is_stored_and_not_replaced_unasked(tmp_path, checkpoi
     with pytest.raises(UserError, match=r"no recordings here \(4 are named in excluded\.txt"):
         main([*flags, "--overwrite"])
     elsewhere = tmp_path / "one.pt"
+    with pytest.raises(UserError, match=r"no recordings here \(4 are named in excluded\.txt"):
+        main(["-a", str(speaker.audio), "-o", str(elsewhere), *flags[4:]])
     main(["-a", str(speaker.audio / "c1.wav"), "-o", str(elsewhere), *flags[4:]])
     assert torch.load(elsewhere, weights_only=True)["_metadata"]["source"] == "c1.wav"
 

@@ -48,9 +48,12 @@ def test_average_is_the_mean_of_all_clips_and_the_others_are_one_clip_s(
         one = tmp_path / f"one{number}.pt"
         folder = tmp_path / f"folder{number}"
         folder.mkdir()
-        (folder / "c.wav").write_bytes((speaker.audio / f"c{number}.wav").read_bytes())
+        for name in ("c", "cough"):
+            (folder / f"{name}.wav").write_bytes((speaker.audio / f"c{number}.wav").read_bytes())
+        (folder / "excluded.txt").write_text("cough.wav\n", encoding="utf-8")
         main(["--audio-dir", str(folder), "--output", str(one), *flags[4:]])
         singles.append(read_conditioning(one))
+        assert torch.load(one, weights_only=True)["_metadata"]["num_clips"] == 1
     average = read_conditioning(tmp_path / "average.pt")
     for name in ("gpt_conditioning", "emo_vec"):
         mean = torch.stack([one[name] for one in singles]).mean(0)

@@ -10,6 +10,7 @@ import torch
 
 from tools.higgs_train import build_parser, configs, main
 from ttscommon import audio
+from ttscommon.catalogue import HIGGS
 from ttscommon.errors import UserError
 
 
@@ -74,6 +75,12 @@ def test_the_guides_flags_are_understood():
     assert (found.grad_clip, found.val_interval, found.log_interval) == (0.5, 7, 3)
     assert (found.save_interval, found.num_workers, found.max_steps) == (9, 1, 10)
     assert found.targets == ("audio_lm_head",)
+
+
+def test_the_checkpoint_is_looked_for_where_it_is_downloaded_to():
+    found = build_parser().parse(["--speaker", "ozzy"])
+    places = {f"checkpoints/{HIGGS.name}/{source.folder}" for source in HIGGS.sources}
+    assert {found.model_path.as_posix(), found.audio_tokenizer_path.as_posix()} == places
 
 
 def test_what_cannot_be_is_refused(samples, tmp_path):

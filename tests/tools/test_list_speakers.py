@@ -92,6 +92,24 @@ def test_a_stored_voice_of_indextts2_counts(ozzy):
     assert (first.system, first.what, first.best_score) == ("indextts2", "stored voice", None)
 
 
+def test_adapters_of_higgs_count_with_step_and_score(ozzy, tmp_path, capsys):
+    for number, folder in enumerate((ozzy.higgs.best_checkpoint, ozzy.higgs.final_checkpoint)):
+        told = {"step": 300 + number, "metrics": {"loss": 2.5, "accuracy": 0.5}}
+        write_json(folder / "adapter_config.json", {})
+        write_json(folder / "training_metadata.json", told)
+    state = {"format": "ttscommon.state", "step": 9, "finished": False, "metrics": {}}
+    write_json(ozzy.higgs.run("adapter") / "state/state.json", state)
+    found = [one for one in survey(ozzy).trained if one.system == "higgs"]
+    assert [(one.what, one.step) for one in found] == [
+        ("LoRA", 300),
+        ("last LoRA", 301),
+        ("unfinished adapter", 9),
+    ]
+    assert found[0].best_score == ("loss", 2.5)
+    main(["--training-root", str(tmp_path)])
+    assert "higgs LoRA" in capsys.readouterr().out
+
+
 def test_a_broken_checkpoint_and_recording_dont_stop_the_list(ozzy):
     (ozzy.lewm.best_checkpoint / "config.json").write_text("{", encoding="utf-8")
     (ozzy.audio / "0.wav").write_bytes(b"RIFF")
