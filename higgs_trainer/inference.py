@@ -10,21 +10,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from higgs_trainer.adapter import attach, needs_text_head
 from higgs_trainer.checkpoint import HiggsCheckpoint, Wishes
 from higgs_trainer.codec import Codec, load_codec
 from higgs_trainer.collator import Collator
-from higgs_trainer.conversation import SCENE, SYSTEM, Audio, request
+from higgs_trainer.config import PrepareConfig
+from higgs_trainer.conversation import SCENE, SYSTEM, Audio, Conversation, request
 from higgs_trainer.delay import Cut
 from higgs_trainer.generation import Sampling, spoken
 from higgs_trainer.prompt import PromptWriter
+from higgs_trainer.statistics import Statistics, read_statistics
+from higgs_trainer.text import TextConfig, has_speech, normalised
 from higgs_trainer.weights import load_model
 from ttscommon import audio
+from ttscommon.config import differences, to_dict
 from ttscommon.errors import UserError
 from ttscommon.machine import pick_device
 
 log = logging.getLogger(__name__)
+
+LONGEST_REFERENCE = PrepareConfig().max_duration  # seconds; longer ones were never trained with
 
 
 @dataclass(frozen=True)
@@ -58,11 +65,18 @@ class Speech:
 
 
 class HiggsVoice:
-    """A model, its codec, and the writer of its prompts."""
+    """A model, its codec, and the writer of its prompts.
 
-    def __init__(self, model: Any, codec: Codec, writer: PromptWriter):
+    Attributes:
+        statistics: of what it learned; by default nothing is known
+    """
+
+    def __init__(
+        self, model: Any, codec: Codec, writer: PromptWriter, statistics: Statistics | None = None
+    ):
         codec.require_fit(writer.streams)
         self.model, self.codec, self.writer = model, codec, writer
+        self.statistics = statistics or Statistics()
         self.collator = Collator(writer.streams, model.config.pad_token_id, "left")
 
     @classmethod
@@ -74,6 +88,7 @@ class HiggsVoice:
         adapter: Path | None = None,
         scale: float = 1.0,
         wishes: Wishes | None = None,
+        text: TextConfig | None = None,
         device: str = "auto",
         dtype: torch.dtype = torch.float32,
     ) -> HiggsVoice:
@@ -81,17 +96,19 @@ class HiggsVoice:
 
         Args:
             scale: of the adapter; 1 as it was trained
+            text: how texts are written, by default as the adapter learned them
 
         Raises:
             UserError: if a file is missing or broken, or they don't fit each other
         """
         found, chosen = HiggsCheckpoint.open(checkpoint, wishes), pick_device(device)
         writer = PromptWriter.of(found)
+        statistics = _statistics(adapter, checkpoint, text)
         text_head = adapter is not None and needs_text_head(adapter)
         model = load_model(found, text_head=text_head, dtype=dtype, device=chosen)
         if adapter is not None:
             attach(model, adapter, scale)
-        return cls(model, load_codec(codec, chosen), writer)
+        return cls(model, load_codec(codec, chosen), writer, statistics)
 
     def speak(
         self,
@@ -107,23 +124,73 @@ class HiggsVoice:
         Raises:
             UserError: if a text is empty, or a reference can't be read
         """
-        for text in texts:
-            if not text.strip():
-                raise UserError("there is nothing to say", fix='--text "Hello."')
-        said = [(one.text, Audio(one.path)) for one in references]
-        rate = self.codec.sample_rate
-        codes = [self.codec.encode(audio.load(one.path, rate)) for one in references]
+        texts = [normalised(text, self.statistics.text) for text in texts]
+        if not all(map(has_speech, texts)):
+            raise UserError("there is nothing to say", fix='--text "Hello."')
+        heard = [self.heard(one) for one in references]
+        said, codes = [(one, Audio()) for one, _ in heard], [one for _, one in heard]
         prompts = [
             self.writer.prompt(request(text, references=said, system=system, scene=scene), codes)
             for text in texts
         ]
         cuts = spoken(self.model, prompts, self.collator, sampling or Sampling())
-        return [self._speech(cut, text) for cut, text in zip(cuts, texts, strict=True)]
+        for cut, text in zip(cuts, texts, strict=True):
+            if not cut.stopped:
+                log.warning("didn't come to an end: %s", text[:60])
+            elif not cut.is_sound:
+                log.warning("came to an end in disorder, and may sound so: %s", text[:60])
+        return [self._speech(cut) for cut in cuts]
 
-    def _speech(self, cut: Cut, text: str) -> Speech:
-        if not cut.stopped:
-            log.warning("didn't come to an end: %s", text[:60])
-        elif not cut.is_sound:
-            log.warning("came to an end in disorder, and may sound so: %s", text[:60])
+    def say(
+        self, conversation: Conversation, codes: Sequence[Tensor], sampling: Sampling
+    ) -> Speech:
+        """What the assistant says next in a conversation whose texts are normalised.
+
+        Args:
+            codes: (K, T) of each audio in it
+        """
+        prompt = self.writer.prompt(conversation, codes)
+        return self._speech(spoken(self.model, [prompt], self.collator, sampling)[0])
+
+    def heard(self, reference: Reference) -> tuple[str, Tensor]:
+        """The normalised text of a reference, and its codes (K, T).
+
+        Raises:
+            UserError: if it can't be read, is too long, or nothing is said in it
+        """
+        said = normalised(reference.text, self.statistics.text)
+        if not has_speech(said):
+            fix = "say what is said in it: --reference-text"
+            raise UserError("the reference has no text", where=reference.path, fix=fix)
+        seconds = audio.duration(reference.path)
+        if seconds > LONGEST_REFERENCE:
+            what = f"a reference of {seconds:.1f} s, at most {LONGEST_REFERENCE:g} s are learned"
+            raise UserError(what, where=reference.path, fix="take 5 to 15 seconds of it")
+        codes = self.codec.encode(audio.load(reference.path, self.codec.sample_rate))
+        if codes.shape[1] == 0:
+            raise UserError("no sound in the reference: 0 frames", where=reference.path)
+        return said, codes
+
+    def _speech(self, cut: Cut) -> Speech:
         sound = np.zeros(0, np.float32) if cut.codes.shape[1] == 0 else self.codec.decode(cut.codes)
         return Speech(sound, self.codec.sample_rate, cut)
+
+
+def _statistics(adapter: Path | None, checkpoint: Path, wish: TextConfig | None) -> Statistics:
+    """Of an adapter, or of a checkpoint that one was merged into.
+
+    Raises:
+        UserError: if texts are wished otherwise than they were learned
+    """
+    places = [place for place in (adapter, checkpoint) if place is not None]
+    known = next((found for place in places if (found := read_statistics(place))), None)
+    if known is None or wish is None:
+        return known or Statistics(text=wish or TextConfig())
+    changed = differences(to_dict(known.text), to_dict(wish))
+    if changed:
+        raise UserError(
+            f"texts were learned in another form: {', '.join(changed)}",
+            where=adapter or checkpoint,
+            fix="leave out --arabic-...; what was learned is followed",
+        )
+    return known

@@ -1,0 +1,215 @@
+"""Whole texts and dialogues: spoken piece by piece, judged, and tried again with another seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from higgs_trainer.audio_validation import AudioQualityValidator, ValidationConfig, Verdict
+from higgs_trainer.dialogue import Line, Said, asked, lines_of, pieces_of, references_of
+from higgs_trainer.inference import HiggsVoice, Speech
+from higgs_trainer.speaking_config import Sampling, SpeakingConfig
+from higgs_trainer.statistics import Bounds
+from higgs_trainer.text import language_of
+
+# What another seed can put right: too short, too long, silent.
+WORTH_A_TRY = ("steps", "seconds", "speech without an end", "silence", "silence at the end")
+
+
+@dataclass(frozen=True)
+class Take:
+    """One try at a piece."""
+
+    seed: int
+    speech: Speech
+    verdict: Verdict
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether nothing is wrong that another seed could put right."""
+        return not any(issue.what in WORTH_A_TRY for issue in self.verdict.issues)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"seed": self.seed, "valid": self.verdict.is_valid, "issues": str(self.verdict)}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece that was spoken.
+
+    Attributes:
+        bounds: how long it may take
+        takes: all tries at it
+    """
+
+    line: Line
+    bounds: Bounds
+    takes: tuple[Take, ...]
+
+    @property
+    def take(self) -> Take:
+        """The best: one that is kept, else the one of which least is wrong."""
+        return min(self.takes, key=lambda one: (not one.is_kept, len(one.verdict.issues)))
+
+    def to_dict(self) -> dict[str, Any]:
+        cut = self.take.speech.cut
+        return {
+            "text": self.line.text,
+            "speaker": self.line.speaker,
+            "seed": self.take.seed,
+            "duration": self.take.speech.seconds,
+            "expected": [round(self.bounds.fewest, 3), round(self.bounds.most, 3)],
+            "n_codes": cut.codes.shape[1],
+            "stopped": cut.stopped,
+            "ended_in_order": cut.is_sound,
+            "takes": [one.to_dict() for one in self.takes],
+        }
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A text and its sound.
+
+    Attributes:
+        audio: (S,) float32; empty if nothing was said
+    """
+
+    audio: np.ndarray
+    sample_rate: int
+    segments: tuple[Segment, ...]
+    verdict: Verdict
+
+    @property
+    def seconds(self) -> float:
+        return len(self.audio) / self.sample_rate
+
+    @property
+    def n_retries(self) -> int:
+        return sum(len(segment.takes) - 1 for segment in self.segments)
+
+
+class Narrator:
+    """Says texts with one voice, in one way.
+
+    Args:
+        heard: the normalised text and the codes (K, T) of each reference, SPEAKER0's first
+    """
+
+    def __init__(
+        self,
+        voice: HiggsVoice,
+        config: SpeakingConfig,
+        sampling: Sampling,
+        heard: Sequence[tuple[str, Tensor]] = (),
+        judge: AudioQualityValidator | None = None,
+    ):
+        self.voice, self.config, self.sampling = voice, config, sampling
+        self.heard, self.judge = list(heard), judge or AudioQualityValidator()
+
+    def lines(self, text: str) -> list[Line]:
+        """A text in the pieces that are spoken.
+
+        Raises:
+            UserError: if there is nothing to say, or it isn't clear who says it
+        """
+        whole = lines_of(text, self.voice.statistics.text)
+        references_of(whole, self.heard)
+        most = self.config.max_text_tokens_per_segment
+        language = language_of(text)
+        language = "en" if language == "other" else language
+        return pieces_of(whole, most, size=self._n_tokens, language=language)
+
+    def bounds(self, line: Line) -> Bounds:
+        """Seconds that a line can take."""
+        return self.voice.statistics.bounds(line.text)
+
+    def usual_seconds(self, text: str) -> float:
+        return sum(self.bounds(line).usual for line in self.lines(text))
+
+    def tell(self, text: str, after: Callable[[float], None] = lambda _: None) -> Spoken:
+        """Say a text.
+
+        Args:
+            after: called after each piece, with the seconds that it usually takes
+        """
+        lines = self.lines(text)
+        references = references_of(lines, self.heard)
+        speakers = sorted({line.speaker for line in lines if line.speaker is not None})
+        before: list[Said] = []
+        segments: list[Segment] = []
+        for line in lines:
+            conversation, codes = asked(
+                line,
+                before,
+                references,
+                n_before=self.config.context_segments,
+                system=self.config.system,
+                scene=self.config.scene,
+                speakers=speakers,
+            )
+            segments.append(self._segment(line, conversation, codes))
+            said = segments[-1].take.speech.cut.codes
+            if said.shape[1]:
+                before.append(Said(line, said))
+            after(self.bounds(line).usual)
+        return self._joined(segments)
+
+    def _segment(self, line: Line, conversation: Any, codes: Sequence[Tensor]) -> Segment:
+        bounds = self.bounds(line)
+        expected = bounds.steps(self.voice.codec.frame_rate)
+        most = min(expected[1], self.sampling.max_steps)
+
+        def attempt(seed: int) -> Take:
+            sampling = replace(self.sampling, seed=seed, max_steps=most)
+            speech = self.voice.say(conversation, codes, sampling)
+            return Take(seed, speech, self._verdict(speech, (min(expected[0], most), most)))
+
+        # Without chance every try is the same.
+        retries = self.config.retries if self.sampling.temperature > 0 else 0
+        return Segment(line, bounds, tries(attempt, self.sampling.seed, retries))
+
+    def _verdict(self, speech: Speech, expected: tuple[int, int]) -> Verdict:
+        streams, codes = self.voice.writer.streams, speech.cut.codes.numpy().astype(np.int64)
+        verdict = self.judge.tokens(codes, streams, expected=expected, stopped=speech.cut.stopped)
+        if not len(speech.audio):
+            return verdict
+        return self.judge.waveform(speech.audio, speech.sample_rate) + verdict
+
+    def _joined(self, segments: Sequence[Segment]) -> Spoken:
+        rate = self.voice.codec.sample_rate
+        sounds = [one.take.speech.audio for one in segments if len(one.take.speech.audio)]
+        if len(segments) == 1:
+            only = segments[0].take
+            return Spoken(only.speech.audio, rate, tuple(segments), only.verdict)
+        pause = np.zeros(round(self.config.interval_silence * rate / 1000), np.float32)
+        pieces = [part for sound in sounds for part in (sound, pause)][:-1]
+        whole = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        verdict = Verdict(
+            tuple(
+                replace(finding, what=f"segment {number}: {finding.what}")
+                for number, one in enumerate(segments, start=1)
+                for finding in one.take.verdict.findings
+            )
+        )
+        if len(whole):
+            longest = max(self.judge.config.max_seconds, sum(one.bounds.most for one in segments))
+            of_whole: ValidationConfig = replace(self.judge.config, max_seconds=longest + 1)
+            verdict = AudioQualityValidator(of_whole).waveform(whole, rate) + verdict
+        return Spoken(whole, rate, tuple(segments), verdict)
+
+    def _n_tokens(self, text: str) -> int:
+        return len(self.voice.writer.tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def tries(attempt: Callable[[int], Take], seed: int, retries: int) -> tuple[Take, ...]:
+    """Takes of `seed` and of those after it, until one can be kept."""
+    takes: list[Take] = []
+    for number in range(retries + 1):
+        takes.append(attempt(seed + number))
+        if takes[-1].is_kept:
+            break
+    return tuple(takes)
