@@ -1,0 +1,235 @@
+"""Layers of NanoCodec, all of them (B, T, C) -> (B, T', C').
+
+Time before channels: oneDNN computes convolutions of few channels in that order up to three times
+as fast as in torch's own (B, C, T). Names of parameters are those of NeMo with weight norm folded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAK = 0.01
+SIZES, DILATIONS = (3, 7, 11), (1, 3, 5)  # of a residual layer's three blocks, and of their units
+EPSILON = 1e-9
+WIDE = 1024  # numbers of a row from which on a row's own overhead doesn't matter
+
+
+def convolved(x: Tensor, conv: nn.Conv1d) -> Tensor:
+    """`conv` without its padding."""
+    weight, stride, dilation = conv.weight, conv.stride[0], conv.dilation[0]
+    flat = x.transpose(1, 2)[:, :, None]  # (B, C, 1, T), channels last in memory
+    found = F.conv2d(
+        flat, weight[:, :, None], conv.bias, stride=(1, stride), dilation=(1, dilation)
+    )
+    return found[:, :, 0].transpose(1, 2).contiguous()
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where each row of a batch ends.
+
+    Attributes:
+        lengths: (B,)
+        are_repeated: what a convolution sees behind an end is its last sample, as if the row were
+            alone; else zeros
+    """
+
+    lengths: Tensor
+    are_repeated: bool
+
+    def fill(self, x: Tensor) -> Tensor:
+        """`x` (B, T, C) with something else behind the ends."""
+        is_real = torch.arange(x.shape[1], device=x.device) < self.lengths[:, None]  # (B, T)
+        if not self.are_repeated:
+            return x * is_real[..., None]
+        last = x[torch.arange(len(x), device=x.device), self.lengths - 1]  # (B, C)
+        return torch.where(is_real[..., None], x, last[:, None])
+
+    def slower(self, rate: int) -> Ends:
+        """The ends when only each `rate`-th sample is left."""
+        return replace(self, lengths=self.lengths // rate)
+
+
+class SameConv(nn.Module):
+    """A convolution that sees as much after as before; both ends of the sound are repeated.
+
+    Attributes:
+        reach: samples in front that it sees, and behind
+    """
+
+    def __init__(self, n_in: int, n_out: int, size: int, *, stride: int = 1, dilation: int = 1):
+        super().__init__()
+        self.conv = nn.Conv1d(n_in, n_out, size, stride=stride, dilation=dilation)
+        self.reach = ((size - 1) * dilation - stride + 2) // 2
+
+    def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
+        if ends is not None:
+            x = ends.fill(x)
+        batch, _, n_channels = x.shape
+        first = x[:, :1].expand(batch, self.reach, n_channels)
+        last = x[:, -1:].expand(batch, self.reach, n_channels)
+        return convolved(torch.cat([first, x, last], dim=1), self.conv)
+
+
+class CausalConv(nn.Module):
+    """A convolution that sees only what came before; before the sound there are zeros."""
+
+    def __init__(self, n_in: int, n_out: int, size: int, *, dilation: int = 1):
+        super().__init__()
+        self.conv = nn.Conv1d(n_in, n_out, size, dilation=dilation)
+        self.reach = (size - 1) * dilation
+
+    def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
+        del ends  # what stands behind an end isn't seen before it
+        return convolved(F.pad(x, (0, 0, self.reach, 0)), self.conv)
+
+
+class CausalUpsample(nn.Module):
+    """`stride` samples of each, from it and the one before; each output mixes two channels.
+
+    (B, T, 2C) -> (B, T * stride, C)
+    """
+
+    def __init__(self, n_out: int, stride: int):
+        super().__init__()
+        self.conv: Any = nn.ConvTranspose1d(2 * n_out, n_out, 2 * stride, stride, groups=n_out)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, n_steps, n_in = x.shape
+        # Samples j of a step are w[j] of the step itself and w[stride + j] of the one before.
+        pairs = F.pad(x.view(batch, n_steps, 1, n_in // 2, 2), (0, 0, 0, 0, 0, 0, 1, 0))
+        pairs = pairs.movedim(-1, 0).contiguous()  # (2, B, 1 + T, 1, C)
+        taps = self.conv.weight.view(n_in // 2, 2, 2, self.stride)
+        taps = taps.permute(1, 2, 3, 0).contiguous()  # (2, 2, stride, C)
+        found = self.conv.bias.repeat(batch, n_steps, self.stride, 1)
+        for side in range(2):
+            found.addcmul_(pairs[side, :, 1:], taps[side, 0])
+            found.addcmul_(pairs[side, :, :-1], taps[side, 1])
+        return found.view(batch, n_steps * self.stride, n_in // 2)
+
+
+class Snake(nn.Module):
+    """Holds the frequencies of a `HalfSnake`, under NeMo's name."""
+
+    def __init__(self, n_channels: int):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(1, n_channels, 1))
+
+
+class HalfSnake(nn.Module):
+    """x + sin(alpha x)^2 / alpha on the first half of the channels, leaky ReLU on the others."""
+
+    def __init__(self, n_channels: int):
+        super().__init__()
+        self.activation = nn.ModuleDict({"snake_act": Snake(n_channels // 2)})
+        self.n_channels = n_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        alpha = self.activation["snake_act"].alpha.flatten()  # type: ignore[union-attr]
+        # All channels alike, so that memory is passed over in one piece: without a wave where the
+        # ReLU is, without a leak where the snake is.
+        rest = alpha.new_zeros(self.n_channels - len(alpha))
+        alphas = torch.cat([alpha, rest])
+        heights = torch.cat([(alpha + EPSILON).reciprocal().sqrt(), rest])
+        slopes = torch.cat([torch.ones_like(alpha), rest + LEAK])
+        times = math.gcd(x.numel() // self.n_channels, max(1, WIDE // self.n_channels))
+        rows = x.view(-1, times * self.n_channels)
+        waves = (rows * alphas.repeat(times)).sin_().mul_(heights.repeat(times))
+        found = torch.maximum(rows, rows * slopes.repeat(times))
+        return found.addcmul_(waves, waves).view_as(x)
+
+
+class LeakyReLU(nn.Module):
+    """The encoder's activation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, LEAK)
+
+
+class Unit(nn.Module):
+    """x + conv(act(dilated conv(act(x))))"""
+
+    def __init__(self, n_channels: int, size: int, dilation: int, *, is_causal: bool):
+        super().__init__()
+        make = CausalConv if is_causal else SameConv
+        act = (lambda: HalfSnake(n_channels)) if is_causal else LeakyReLU
+        self.input_activation, self.skip_activation = act(), act()
+        self.input_conv = make(n_channels, n_channels, size, dilation=dilation)
+        self.skip_conv = make(n_channels, n_channels, size)
+
+    def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
+        inner = self.input_conv(self.input_activation(x), ends)
+        return self.skip_conv(self.skip_activation(inner), ends).add_(x)
+
+
+class Block(nn.Module):
+    """Units of growing dilation, one after the other."""
+
+    def __init__(self, n_channels: int, size: int, *, is_causal: bool):
+        super().__init__()
+        self.res_blocks = nn.ModuleList(
+            Unit(n_channels, size, dilation, is_causal=is_causal) for dilation in DILATIONS
+        )
+
+    def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
+        for unit in self.res_blocks:
+            x = unit(x, ends)
+        return x
+
+
+class ResidualLayer(nn.Module):
+    """The mean of three blocks."""
+
+    def __init__(self, n_channels: int, *, is_causal: bool):
+        super().__init__()
+        self.res_blocks = nn.ModuleList(
+            Block(n_channels, size, is_causal=is_causal) for size in SIZES
+        )
+
+    def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
+        found = self.res_blocks[0](x, ends)
+        for block in self.res_blocks[1:]:
+            found.add_(block(x, ends))
+        return found.div_(len(self.res_blocks))
+
+
+class FiniteScalars(nn.Module):
+    """Finite scalar quantization (Mentzer et al. 2023) of one group: each number to few levels.
+
+    Attributes:
+        num_levels: of each dimension
+        dim_base_index: what a level counts in the code
+    """
+
+    num_levels: Tensor
+    dim_base_index: Tensor
+
+    def __init__(self, levels: tuple[int, ...], *, epsilon: float = 1e-3):
+        super().__init__()
+        bases = [math.prod(levels[:place]) for place in range(len(levels))]
+        for name, values in (("num_levels", levels), ("dim_base_index", bases)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.int32).view(1, -1, 1))
+        self.epsilon = epsilon
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes (B, T) int32 of (B, T, D)."""
+        levels = self.num_levels.flatten()
+        scale = (levels - 1) / 2 * (1 - self.epsilon)
+        offset = torch.where(levels % 2 == 0, 0.5, 0.0).to(scale)
+        nearest = (scale * torch.tanh(x + torch.tan(offset / scale)) - offset).round()
+        steps = nearest.to(torch.int32) + levels // 2
+        return (steps * self.dim_base_index.flatten()).sum(-1, dtype=torch.int32)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """(B, T, D), -1..1, of codes (B, T)."""
+        levels = self.num_levels.flatten()
+        half = levels // 2
+        steps = codes[..., None] // self.dim_base_index.flatten() % levels
+        return (steps - half) / half
