@@ -38,7 +38,8 @@ def build_parser() -> Parser:
     training.add_argument("--base-steps", type=int, default=2500, help="of the language model")
     training.add_argument("--mel-steps", type=int, default=700, help="of the network to sound")
     training.add_argument("--pattern-steps", type=int, default=160, help="of each pattern")
-    training.add_argument("--seed", type=int, default=0, help="names everything random")
+    training.add_argument("--seed", type=int, default=0, help="of voices, texts and base")
+    training.add_argument("--pattern-seed", type=int, default=0, help="of the patterns' training")
     output.add_argument(
         "--output-dir", type=Path, default=Path("training/pattern_speech"), help="of all stages"
     )
@@ -69,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         mel_steps=args.mel_steps,
         pattern_steps=args.pattern_steps,
         seed=args.seed,
+        pattern_seed=args.pattern_seed,
     )
+    experiment.require_seed()
     for stage in (args.stage,) if args.stage else STAGES:
         found = getattr(experiment, stage)()
         print(f"{stage}: done", flush=True)

@@ -23,7 +23,8 @@ from examples.pattern_experiment.speech_mel import MelNetwork, load_mel, mel_of,
 from examples.pattern_experiment.speech_patterns import Stack, learn, say_all
 from examples.pattern_experiment.speech_texts import sentence, targets
 from ttscommon.audio import save
-from ttscommon.files import write_json
+from ttscommon.errors import UserError
+from ttscommon.files import read_json, write_json
 from ttscommon.transcribe import load_transcriber
 from ttscommon.workspace import SystemFolder
 
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 CLIPS_FOR_CODEC = 8  # of each speaker
 SENTENCES_TO_COPY = 4  # of each voice
 BETWEEN = 12_000  # samples of silence
+RECORD, FORMAT, VERSION = "seed.json", "voxtune.pattern_speech", 1
+FIRST_SEED = 0  # of folders from before it was written down
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Experiment:
         output: folder of all stages
         whisper: CTranslate2 folder
         packages: of the voices
+        seed: of voices, texts and base, one for each folder
+        pattern_seed: of the patterns, and of what they say
     """
 
     output: Path
@@ -51,6 +56,23 @@ class Experiment:
     mel_steps: int
     pattern_steps: int
     seed: int
+    pattern_seed: int = 0
+
+    def require_seed(self) -> None:
+        """Refuse a folder of another seed: its stages would be taken for this one's.
+
+        Raises:
+            UserError: naming the seed of the folder
+        """
+        path, kept = self.output / RECORD, self.seed
+        if path.is_file():
+            kept = read_json(path, format=FORMAT)["seed"]
+        elif (self.output / "bank").is_dir():
+            kept = FIRST_SEED
+        if kept != self.seed:
+            fix = f"--output-dir ELSEWHERE, or --seed {kept} --pattern-seed {self.seed}"
+            raise UserError(f"what is here was made with seed {kept}", where=self.output, fix=fix)
+        write_json(path, {"format": FORMAT, "version": VERSION, "seed": kept})
 
     @property
     def studio(self) -> Studio:
@@ -150,14 +172,14 @@ class Experiment:
 
     def patterns(self) -> dict[str, Path]:
         """The patterns of the two people."""
-        options = {"steps": self.pattern_steps, "seed": self.seed}
+        options = {"steps": self.pattern_steps, "seed": self.pattern_seed}
         return {target: learn(self.stack, target, **options) for target in targets()}
 
     def speak(self) -> dict[str, dict[str, Path]]:
         """All conditions say the texts of the test: {target: {condition: folder}}."""
-        patterns, folder = self.patterns(), self.output / "spoken"
+        patterns, folder = self.patterns(), self.output / f"spoken{self._suffix}"
         return {
-            target: say_all(self.stack, folder, target, patterns, seed=self.seed)
+            target: say_all(self.stack, folder, target, patterns, seed=self.pattern_seed)
             for target in targets()
         }
 
@@ -169,5 +191,10 @@ class Experiment:
             outcome = speech_measure.compare(target, folders, recogniser, self.output / "heard")
             results.append(outcome.to_dict())
             found += [*speech_measure.lines(outcome), ""]
-        write_json(self.output / "result.json", {"targets": results})
+        write_json(self.output / f"result{self._suffix}.json", {"targets": results})
         return found
+
+    @property
+    def _suffix(self) -> str:
+        """Of what differs between seeds of the patterns."""
+        return f"_seed{self.pattern_seed}" if self.pattern_seed else ""

@@ -14,14 +14,15 @@ from examples.pattern_experiment import voices
 from examples.pattern_experiment.language import N_TIMBRES, Habit, Utterance
 from examples.pattern_experiment.world import N_OTHERS, World, checkpoint_with
 from indextts import weights
-from indextts.clips import TRAIN_MANIFEST, VALIDATION_MANIFEST
+from indextts.clips import INFO_FILE, INFO_FORMAT, TRAIN_MANIFEST, VALIDATION_MANIFEST
 from indextts.gpt.model import UnifiedVoice
 from indextts.pattern_config import PatternTrainConfig
 from indextts.pattern_train import PatternJob, train_patterns
+from ttscommon.errors import UserError
 from ttscommon.evaluation.likeness import likeness
 from ttscommon.evaluation.pattern_protocol import PatternResult, judge_patterns
 from ttscommon.evaluation.scores import Score
-from ttscommon.files import atomic_folder
+from ttscommon.files import atomic_folder, read_json
 from ttscommon.workspace import SystemFolder
 
 PATTERN_ONLY: Mapping[str, Any] = {"lora_rank": 0}
@@ -193,11 +194,15 @@ class Trials:
         return [self._written(name, write) / TRAIN_MANIFEST]
 
     def _written(self, name: str, write: Callable[[Path, str], object]) -> Path:
-        clips = self.folder / "clips" / name
+        clips, base = self.folder / "clips" / name, weights.fingerprint(self._gpt())
         if not clips.is_dir():
             clips.parent.mkdir(parents=True, exist_ok=True)
             with atomic_folder(clips) as draft:
-                write(draft, weights.fingerprint(self._gpt()))
+                write(draft, base)
+        elif read_json(clips / INFO_FILE, format=INFO_FORMAT).get("base") != base:
+            raise UserError(
+                "clips of another base are there", where=clips, fix="--output ELSEWHERE"
+            )
         return clips
 
 

@@ -7,8 +7,12 @@ import pytest
 
 from examples.pattern_experiment import language
 from examples.pattern_experiment.language import Habit
-from examples.pattern_experiment.trials import HABITS
+from examples.pattern_experiment.trials import HABITS, Trials
 from examples.pattern_experiment.voices import manners, word_error_rate
+from examples.pattern_experiment.world import World
+from indextts.gpt.model import UnifiedVoice
+from indextts.weights import save_gpt
+from ttscommon.errors import UserError
 from ttscommon.evaluation.likeness import likeness
 
 
@@ -56,3 +60,16 @@ def test_one_person_is_like_themselves_and_unlike_the_other(chance):
     found = likeness({"base": other, "again": again}, slow, "base")
     assert found.transfer["again"]["mean"].value > 0.9
     assert {"pause_rate", "pause_duration", "filler_rate"} <= found.transfer["again"].keys()
+
+
+def test_clips_of_another_base_are_refused_with_this_program_s_own_advice(tmp_path):
+    world = World.made(0)
+    save_gpt(tmp_path / "base.pth", UnifiedVoice(world.config))
+    clips = tmp_path / "out" / "clips" / "slow"
+    clips.mkdir(parents=True)
+    world.write_target_clips(clips, "slow", HABITS["slow"], 0, "0" * 64)
+    trials = Trials(world, tmp_path / "base.pth", tmp_path / "out")
+    with pytest.raises(UserError, match="clips of another base") as refused:
+        trials.learn("ours, own prompts", "slow")
+    assert refused.value.fix == "--output ELSEWHERE"
+    assert refused.value.where == clips

@@ -26,6 +26,7 @@ from examples.pattern_experiment.speech_base import (
 from examples.pattern_experiment.speech_codes import Quantiser, load_encoder
 from examples.pattern_experiment.speech_corpus import TARGET_VOICES, Clip, Speaker, known_of
 from examples.pattern_experiment.speech_patterns import Stack, learn, say_all
+from examples.pattern_experiment.speech_stages import Experiment
 from examples.pattern_experiment.speech_texts import FILLERS, PHRASES, Habit
 from indextts.gpt.model import UnifiedVoice
 from indextts.weights import save_gpt
@@ -319,3 +320,20 @@ def test_a_base_learns_from_the_manifests_of_a_corpus(stack, tmp_path):
     assert [len(path.read_text().splitlines()) for path in manifests] == [6, 2]
     best = train_base(manifests, start, tmp_path / "base", steps=2, batch_size=2)
     assert best.is_file()
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_folder_has_one_seed_and_patterns_may_have_others(tmp_path, is_old):
+    """Folders from before the seed was written down are of seed 0."""
+
+    def experiment(seed: int, pattern_seed: int = 0) -> Experiment:
+        return Experiment(tmp_path, tmp_path, tmp_path, 1, 1, 1, seed, pattern_seed)
+
+    own = 0 if is_old else 3
+    if is_old:
+        (tmp_path / "bank").mkdir()
+    else:
+        experiment(own).require_seed()
+    with pytest.raises(UserError, match=f"made with seed {own}.*--seed {own} --pattern-seed 7"):
+        experiment(7).require_seed()
+    experiment(own, pattern_seed=7).require_seed()
