@@ -13,6 +13,7 @@ from indextts.pattern_config import PatternTrainConfig
 from indextts.pattern_ways import REAL, ways_to_speak
 from indextts.prepare_config import PrepareConfig
 from indextts.strangers import prompts_of
+from indextts.tuned import adapter_of
 from ttscommon.evaluation import EXIT_WORSE
 from ttscommon.outputs import speech_paths
 from ttscommon.stages import Stage
@@ -65,12 +66,13 @@ def chain(args: Any, speaker: Speaker) -> list[Stage]:
     ]
 
 
-def condition_names(args: Any) -> list[str]:
+def condition_names(args: Any, speaker: Speaker) -> list[str]:
     """What is compared with the base, in the protocol's words."""
     ways = ways_to_speak(
         has_adapter=_config(args).has_adapter,
         strengths=args.strengths,
         has_other=args.other_pattern is not None,
+        has_lora=adapter_of(speaker) is not None,
     )
     return [*(way.name for way in ways), REAL]
 
@@ -190,7 +192,9 @@ def _speaking(
     asked += ["--seeds", *map(str, args.seeds), "--strengths", *(f"{x:g}" for x in args.strengths)]
     asked += _given("--other-pattern", args.other_pattern)
     asked += ["--language", args.language] if args.language else []
-    others = [path for path in (args.text_file, args.other_pattern) if path]
+    lora = adapter_of(speaker)  # that of train_speaker, if it has been run
+    asked += _given("--lora", lora)
+    others = [path for path in (args.text_file, args.other_pattern, lora) if path]
     return [
         Stage(
             name="test",
@@ -207,16 +211,16 @@ def _speaking(
             script="tools/speak_conditions.py",
             flags=[*speech, *asked],
             machine_flags=chains.device(args),
-            inputs=[*reads, *others, speaker.processed_v3 / VALIDATION_MANIFEST],
+            inputs=[*reads, *others, *_manifests(speaker)],
             weights=chains.voices(folder),
-            outputs=[speaker.pattern_speech / name for name in condition_names(args)],
+            outputs=[speaker.pattern_speech / name for name in condition_names(args, speaker)],
         ),
     ]
 
 
 def _evaluation(args: Any, speaker: Speaker) -> Stage:
     """The report."""
-    folders = {name: speaker.pattern_speech / name for name in condition_names(args)}
+    folders = {name: speaker.pattern_speech / name for name in condition_names(args, speaker)}
     return Stage(
         name="evaluate",
         script="tools/evaluate_patterns.py",

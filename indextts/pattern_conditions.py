@@ -14,7 +14,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,13 @@ from typing import Any
 from indextts.clips import TrainingClip
 from indextts.infer_v2 import IndexTTS2
 from indextts.outputs import write_speech
-from indextts.pattern_embeddings import PatternEmbedding
+from indextts.pattern_embeddings import PatternEmbedding, require_fit
 from indextts.pattern_inference import speaking_with
 from indextts.pattern_text import readable, stripped
 from indextts.pattern_ways import Condition
 from indextts.sentences import TOLD
 from indextts.side_by_side import SENTENCES, Line, lines, speak_by
+from indextts.speech import Request
 from indextts.stored_voice import read_voice
 from indextts.tuned import Tuned
 from ttscommon.errors import UserError
@@ -55,6 +56,7 @@ class Speakers:
     Attributes:
         pattern: file of the speaker's; other: of another speaker
         adapter: folder of what was trained around it
+        lora: folder of an adapter that was trained without a pattern
         voice: file of the stored voice
     """
 
@@ -62,6 +64,27 @@ class Speakers:
     voice: Path
     adapter: Path | None = None
     other: Path | None = None
+    lora: Path | None = None
+
+    def speaking(self, condition: Condition) -> Tuned:
+        """The model of a condition."""
+        path = {"none": None, "around": self.adapter, "alone": self.lora}[condition.adapter]
+        return Tuned("lora", path) if path else Tuned("base")
+
+
+@dataclass(frozen=True)
+class ToSay:
+    """One file of a condition.
+
+    Attributes:
+        name: as in every condition
+        text: that is read
+    """
+
+    name: str
+    text: str
+    seed: int
+    request: Request
 
 
 def plain_texts(clips: Sequence[TrainingClip], n_texts: int, language: str) -> list[str]:
@@ -137,11 +160,13 @@ def speak_conditions(
     texts: Sequence[str],
     seeds: Sequence[int],
     folder: Path,
+    hesitant: Callable[[str, int], str] | None = None,
     **settings: Any,
 ) -> Iterator[tuple[Condition, int, int]]:
     """Speak every text with every seed, each condition into its folder.
 
     Args:
+        hesitant: writes hesitations into a text, with a seed, for the condition that wants them
         settings: fields of `SpeechConfig` and `DecodingConfig`
 
     Yields:
@@ -153,40 +178,61 @@ def speak_conditions(
     patterns = {"own": PatternEmbedding.load(who.pattern)}
     if who.other is not None:
         patterns["other"] = PatternEmbedding.load(who.other)
-    said = lines([readable(text) for text in texts], seeds)
+    plain = lines([readable(text) for text in texts], seeds)
     told = {"speaker_embeddings": read_voice(who.voice), **settings}
-    requests = [tts.request(None, line.text, seed=line.seed, **told) for line in said]
+
+    def spoken(text: str, line: Line) -> ToSay:
+        request = tts.request(None, text, seed=line.seed, **told)
+        return ToSay(_file_name(line), text, line.seed, request)
+
+    _require_fit(tts, wanted, who, list(patterns.values()))
+    said = {False: [spoken(line.text, line) for line in plain]}
+    if hesitant is not None and any(condition.is_hesitant for condition in wanted):
+        said[True] = [spoken(readable(hesitant(line.text, line.seed)), line) for line in plain]
+    first = said[False][0].request
     origin = [RULES, content_key(who.voice), weights_key(tts.folder.s2mel), str(tts.dtype)]
-    origin += [dataclasses.asdict(one) for one in (requests[0].speech, requests[0].decoding)]
+    origin += [dataclasses.asdict(one) for one in (first.speech, first.decoding)]
     for condition in wanted:
-        speak_by(tts, Tuned("lora", who.adapter) if condition.is_adapted else Tuned("base"))
+        speak_by(tts, who.speaking(condition))
         pattern = patterns.get("other" if condition.way == "other" else "own")
         file = who.other if condition.way == "other" else who.pattern
         manner = None if condition.way == "none" else content_key(file or who.pattern)
         key = [*origin, tts.language_model.fingerprint, manner, condition.way, condition.scale]
-        place = folder / condition.name
+        own = said[condition.is_hesitant]
         with _in_manner(tts, condition, pattern):
-            n_made = _speak(tts, list(zip(said, requests, strict=True)), place, key, condition)
-        yield condition, len(said), n_made
+            n_made = _speak(tts, own, folder / condition.name, key, condition)
+        yield condition, len(own), n_made
 
 
-def _speak(tts: IndexTTS2, said: Sequence[Any], place: Path, key: list[Any], of: Condition) -> int:
+def _require_fit(
+    tts: IndexTTS2, wanted: Sequence[Condition], who: Speakers, patterns: Sequence[PatternEmbedding]
+) -> None:
+    """Refuse now what would be refused after hours of speech."""
+    for pattern in patterns:
+        require_fit(pattern, tts.language_model.gpt)
+    for model in dict.fromkeys(map(who.speaking, wanted)):
+        speak_by(tts, model)
+
+
+def _speak(
+    tts: IndexTTS2, said: Sequence[ToSay], place: Path, key: list[Any], of: Condition
+) -> int:
     """Speak what isn't there yet, and put aside what isn't wanted now."""
     ledger = Ledger(place / RECORDS)
     known = dict(ledger.items())
     aside = place.parent / EARLIER / place.name
     wanted: dict[str, Any] = {}
     n_made = 0
-    for number, (line, request) in enumerate(said, start=1):
-        name = _file_name(line)
-        mark = _mark([*key, line.text, line.seed])
+    for number, one in enumerate(said, start=1):
+        name = one.name
+        mark = _mark([*key, one.text, one.seed])
         kept = known.get(mark, {})
         if kept.get("file") == name and _is_same(aside / name, kept):
             _move(aside / name, place / name)
         if kept.get("file") != name or not _is_same(place / name, kept):
             began = time.monotonic()
-            speech = tts.speak(request, lambda *_: None)
-            record = write_speech(place / name, line.text, speech)
+            speech = tts.speak(one.request, lambda *_: None)
+            record = write_speech(place / name, one.text, speech)
             kept = {"file": name, "sha256": record["sha256"], "complete": record["is_complete"]}
             ledger.append(mark, kept)
             n_made += 1
@@ -194,8 +240,7 @@ def _speak(tts: IndexTTS2, said: Sequence[Any], place: Path, key: list[Any], of:
             log.info("%s  %d/%d  %.1f s of sound in %.1f s", of.name, number, len(said), *told)
         wanted[mark] = kept
     surplus = _put_aside(known, wanted, place, aside)
-    rows = [(_file_name(line), line.text) for line, _ in said]
-    _write_texts(rows, place / TEXTS)
+    _write_texts([(one.name, one.text) for one in said], place / TEXTS)
     ledger.replace({**surplus, **wanted})
     return n_made
 

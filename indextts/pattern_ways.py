@@ -10,8 +10,9 @@ from typing import Literal
 
 from ttscommon.errors import UserError
 
-REAL = "R"
+REAL, INSERTED, ADAPTER = "R", "B1", "L"
 Way = Literal["none", "own", "shuffled", "other"]
+Adapter = Literal["none", "around", "alone"]
 
 
 @dataclass(frozen=True)
@@ -20,28 +21,41 @@ class Condition:
 
     Attributes:
         name: as the protocol has it
-        is_adapted: whether the adapter that was trained around the pattern speaks along
+        adapter: which speaks along: none, that which was trained around the pattern, or one that
+            was trained without any pattern
         way: which pattern: none, the speaker's own, the same with its numbers in another order, or
             another speaker's
+        is_hesitant: whether hesitations are written into the text
     """
 
     name: str
-    is_adapted: bool = False
+    adapter: Adapter = "none"
     way: Way = "none"
     scale: float = 1.0
+    is_hesitant: bool = False
 
 
 def ways_to_speak(
-    *, has_adapter: bool, strengths: Sequence[float] = (), has_other: bool = False
+    *,
+    has_adapter: bool,
+    strengths: Sequence[float] = (),
+    has_other: bool = False,
+    has_lora: bool = False,
 ) -> list[Condition]:
     """All that can be spoken: with an adapter P, LP and what belongs to LP, else P and its.
+
+    Args:
+        has_adapter: one that was trained around the pattern
+        has_lora: one that was trained without a pattern
 
     Raises:
         UserError: for a strength that is no number, or below 0; for two that are called the same
     """
     system = "LP" if has_adapter else "P"
-    as_system = functools.partial(Condition, is_adapted=has_adapter)
-    found = [Condition("B0")]
+    as_system = functools.partial(Condition, adapter="around" if has_adapter else "none")
+    found = [Condition("B0"), Condition(INSERTED, is_hesitant=True)]
+    if has_lora:
+        found.append(Condition(ADAPTER, adapter="alone"))
     if has_adapter:
         found.append(Condition("P", way="own"))
     found.append(as_system(system, way="own"))

@@ -61,7 +61,7 @@ class Tuned:
 def trained(speaker: Speaker) -> dict[Kind, Tuned]:
     """What there is besides the base: of adapters the one that is to be preferred."""
     found: dict[Kind, Tuned] = {}
-    folder = next((path for path in adapters(speaker) if is_adapter(path)), None)
+    folder = adapter_of(speaker)
     if folder is not None:
         found["lora"] = Tuned("lora", folder)
     by_ear, by_loss = speaker.finetune.best_audio.with_suffix(".pth"), speaker.finetune.best_model
@@ -109,6 +109,11 @@ def _is_alike(by_ear: Path, by_loss: Path) -> bool:
     told = [read_json(path) if path.is_file() else {} for path in (by_ear, by_loss)]
     heard, lowest = (one.get("metrics", {}).get("loss") for one in told)
     return heard is None or lowest is None or heard <= LIKE_LOSS * lowest
+
+
+def adapter_of(speaker: Speaker) -> Path | None:
+    """The adapter that is to be preferred, if there is one."""
+    return next((path for path in adapters(speaker) if is_adapter(path)), None)
 
 
 def is_adapter(folder: Path) -> bool:

@@ -1,11 +1,12 @@
 """Speak what tools/evaluate_patterns.py compares: the same texts with and without a pattern.
 
-Folders, named as the protocol has it: B0 base; P pattern only; LP pattern with the adapter that was
-trained around it; LP0 the same with the pattern at strength 0; LPr with its numbers in another
-order; LP@0.5 at another strength; LPx with another speaker's pattern; R the held-out recordings.
-Without an adapter they are P, P0, Pr and so on. The texts are held-out ones without their
-hesitations, then sentences of ours (English). Voice and seeds are the same for all. What is there
-already and was made of the same isn't spoken again.
+Folders, named as the protocol has it: B0 base; B1 base, with hesitations written into the text as
+often and where the speaker has them; L an adapter without a pattern, if one was trained; P pattern
+only; LP pattern with the adapter that was trained around it; LP0 the same with the pattern at
+strength 0; LPr with its numbers in another order; LP@0.5 at another strength; LPx with another
+speaker's pattern; R the held-out recordings. Without an adapter they are P, P0, Pr and so on. The
+texts are held-out ones without their hesitations, then sentences of ours (English). Voice and seeds
+are the same for all. What is there already and was made of the same isn't spoken again.
 
 Example: python tools/speak_conditions.py --speaker ozzy --n-texts 100 --seeds 0 1 2
 """
@@ -37,6 +38,9 @@ def build_parser() -> Parser:
     data.add_argument("--speaker", "-s", required=True, help="folder name under training/")
     add_training_root(data)
     data.add_argument("--text-file", type=Path, help="UTF-8 file with one text a line")
+    data.add_argument("--hesitant-file", type=Path, metavar="FILE",
+                      help="its lines with hesitations written in, for B1 (default: by counts of "
+                           "the speaker's texts)")  # fmt: skip
     data.add_argument(
         "--n-texts", type=int, default=100, help="without it: held-out ones, and ours"
     )
@@ -52,6 +56,9 @@ def build_parser() -> Parser:
                          help="of the pattern, besides 0 and 1")  # fmt: skip
     pattern.add_argument(
         "--other-pattern", type=Path, metavar="FILE", help="another speaker's pattern_embedding.pt"
+    )
+    pattern.add_argument(
+        "--lora", type=Path, help="folder of an adapter, for L (default: the speaker's)"
     )
     add_config_flags(decoding, DecodingConfig, DECODING)
     add_config_flags(decoding, SpeechConfig, SPEECH)
@@ -74,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--n-texts must be 1 or more")
     folder = args.output_dir or speaker.pattern_speech
     require_writable(folder / REAL / "transcripts.csv")
-    from indextts.clips import VALIDATION_MANIFEST, read_clips
+    from indextts.clips import TRAIN_MANIFEST, VALIDATION_MANIFEST, read_clips
+    from indextts.hesitations import as_written, by_habit
     from indextts.infer_v2 import IndexTTS2
     from indextts.pattern_conditions import (
         Speakers,
@@ -84,25 +92,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     from indextts.pattern_inference import trained_pattern
     from indextts.side_by_side import spoken_language
-    from indextts.tuned import adapter_beside
+    from indextts.tuned import adapter_beside, adapter_of
 
     pattern = args.pattern_embedding or trained_pattern(speaker)
-    who = Speakers(pattern, _voice(speaker), adapter_beside(pattern), args.other_pattern)
+    around, other = adapter_beside(pattern), args.other_pattern
+    who = Speakers(pattern, _voice(speaker), around, other, args.lora or adapter_of(speaker))
     wanted = ways_to_speak(
-        has_adapter=who.adapter is not None,
+        has_adapter=around is not None,
         strengths=args.strengths,
-        has_other=args.other_pattern is not None,
+        has_other=other is not None,
+        has_lora=who.lora is not None,
     )
     clips = read_clips([speaker.processed_v3 / VALIDATION_MANIFEST])
     language = args.language or spoken_language(speaker)
     texts = read_texts(args.text_file) if args.text_file else None
     texts = texts or plain_texts(clips, args.n_texts, language)
+    if args.hesitant_file:
+        written = as_written(args.hesitant_file, texts, language, text_file=args.text_file)
+    else:
+        written = by_habit(speaker.processed_v3 / TRAIN_MANIFEST, language)
     # It may refuse, and speaking takes hours.
     made_by = _command("prepare_pattern_dataset_v3", speaker)
     n_recordings = write_recordings(clips, folder / REAL, language, made_by=made_by)
     tts = IndexTTS2(args.config, args.model_dir, device=args.device, amp=args.amp)
     settings = {**given(args, SpeechConfig), **given(args, DecodingConfig)}
-    spoken = speak_conditions(tts, wanted, who, texts, args.seeds, folder, **settings)
+    spoken = speak_conditions(tts, wanted, who, texts, args.seeds, folder, written, **settings)
     for condition, n_files, n_made in spoken:
         print(f"{condition.name}: {n_files} files, {n_made} of them spoken now", flush=True)
     print(f"{REAL}: {n_recordings} held-out recordings")

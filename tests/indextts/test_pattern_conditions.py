@@ -10,9 +10,10 @@ import pytest
 
 from indextts.clips import TrainingClip
 from indextts.infer_v2 import IndexTTS2
+from indextts.lora import write_base
 from indextts.pattern_conditions import Speakers, plain_texts, speak_conditions, write_recordings
 from indextts.pattern_ways import ways_to_speak
-from tests.indextts.speakers import write_pattern, write_recording
+from tests.indextts.speakers import write_adapter, write_pattern, write_recording
 from ttscommon.errors import UserError
 from ttscommon.evaluation.conditions import find_utterances, pair
 
@@ -35,11 +36,18 @@ def who(trained, tmp_path) -> Speakers:
 def speak(tts, who, folder: Path, *, texts=("The cat sat.",), seeds=(1,), names=()) -> dict:
     """{condition: files made now}"""
     wanted = ways_to_speak(
-        has_adapter=who.adapter is not None, strengths=[0.5], has_other=who.other is not None
+        has_adapter=who.adapter is not None,
+        strengths=[0.5],
+        has_other=who.other is not None,
+        has_lora=who.lora is not None,
     )
     wanted = [one for one in wanted if not names or one.name in names]
-    done = speak_conditions(tts, wanted, who, list(texts), seeds, folder, **QUICK)
+    done = speak_conditions(tts, wanted, who, list(texts), seeds, folder, hesitant, **QUICK)
     return {condition.name: n_made for condition, _, n_made in done}
+
+
+def hesitant(text: str, seed: int) -> str:
+    return f"Um, {text}"
 
 
 def sound(folder: Path, name: str) -> bytes:
@@ -50,15 +58,31 @@ def sound(folder: Path, name: str) -> bytes:
 def test_every_condition_sounds_as_its_name_says(tts, who, trained, tmp_path):
     write_pattern(trained.checkpoint, tmp_path / "other.pt", strength=5.0)
     out = tmp_path / "out"
-    who = dataclasses.replace(who, other=tmp_path / "other.pt")
-    assert set(speak(tts, who, out)) == {"B0", "P", "LP", "LP0", "LPr", "LPx", "LP@0.5"}
-    assert len({sound(out, path.name) for path in out.iterdir()}) == 7
+    write_adapter(trained.checkpoint, tmp_path / "lora", seed=1)
+    who = dataclasses.replace(who, other=tmp_path / "other.pt", lora=tmp_path / "lora")
+    names = {"B0", "B1", "L", "P", "LP", "LP0", "LPr", "LPx", "LP@0.5"}
+    assert set(speak(tts, who, out)) == names
+    assert len({sound(out, path.name) for path in out.iterdir()}) == len(names)
+    # B1 is paired with B0 by its name, and says which text it read.
+    assert [path.name for path in (out / "B1").glob("*.wav")] == ["001_the-cat-sat_seed1.wav"]
+    assert "Um, The cat sat." in (out / "B1" / "transcripts.csv").read_text(encoding="utf-8")
     assert tts.synthesizer.manner is None
     # Of a pattern alone, strength 0 is the base, and P is what it was with the adapter left out.
     alone = dataclasses.replace(who, adapter=None)
     speak(tts, alone, tmp_path / "alone", names=("B0", "P", "P0"))
     assert sound(tmp_path / "alone", "P0") == sound(out, "B0") == sound(tmp_path / "alone", "B0")
     assert sound(tmp_path / "alone", "P") == sound(out, "P")
+
+
+def test_an_adapter_of_another_base_is_refused_before_anything_is_spoken(
+    tts, who, trained, tmp_path
+):
+    write_adapter(trained.checkpoint, tmp_path / "lora")
+    write_base(tmp_path / "lora", "0" * 64)
+    who = dataclasses.replace(who, lora=tmp_path / "lora")
+    with pytest.raises(UserError, match="trained on another base"):
+        speak(tts, who, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_there_is_not_spoken_again_and_what_changed_is(tts, who, trained, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from tests.indextts.speakers import Trained, write_recording
 from tools.speak_conditions import main
 from ttscommon.errors import UserError
-from ttscommon.workspace import VALIDATION_MANIFEST, Speaker
+from ttscommon.workspace import TRAIN_MANIFEST, VALIDATION_MANIFEST, Speaker
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,10 @@ def ozzy(trained, tmp_path) -> Speaker:
     (speaker.processed_v3 / "a.npy").touch()
     files = {"text_ids_path": "a.npy", "codes_path": "a.npy", "audio_path": "a.wav"}
     clip = {"id": "a", "text": "The um, the cat sat.", "text_len": 1, "code_len": 1, **files}
-    manifest = speaker.processed_v3 / VALIDATION_MANIFEST
-    manifest.write_text(json.dumps(clip) + "\n", encoding="utf-8")
+    for name in (TRAIN_MANIFEST, VALIDATION_MANIFEST):
+        said = {"verbatim": "We, um, had... time."} if name == TRAIN_MANIFEST else {}
+        line = json.dumps(clip | said) + "\n"
+        (speaker.processed_v3 / name).write_text(line, encoding="utf-8")
     return speaker
 
 
@@ -45,12 +47,28 @@ def speak(speaker: Speaker, checkpoint: Path, *more: str) -> None:
 def test_every_condition_gets_its_folder_and_the_next_line_names_them(ozzy, trained, capsys):
     speak(ozzy, trained.checkpoint, "--n-texts", "1")
     out = capsys.readouterr().out
-    names = ["B0", "P", "P0", "Pr", "P@0.5", "R"]
+    names = ["B0", "B1", "P", "P0", "Pr", "P@0.5", "R"]
     assert sorted(path.name for path in ozzy.pattern_speech.iterdir()) == sorted(names)
     assert "B0: 1 files, 1 of them spoken now" in out
     assert "R: 1 held-out recordings" in out
     named = " ".join(f"{name}={ozzy.pattern_speech / name}" for name in names)
     assert f"Next: python tools/evaluate_patterns.py {named}" in out
+
+
+def test_hesitations_that_somebody_wrote_are_what_is_read(ozzy, trained, tmp_path, caplog):
+    plain, written = tmp_path / "texts.txt", tmp_path / "hesitant.txt"
+    plain.write_text("We had time.\nHe slept.\n", encoding="utf-8")
+    written.write_text("We, uh, we had time.\n", encoding="utf-8")
+    given = ["--text-file", str(plain), "--hesitant-file", str(written)]
+    with pytest.raises(UserError, match=r"1 lines, but 2 in texts.txt"):
+        speak(ozzy, trained.checkpoint, *given)
+    with pytest.raises(UserError, match="give --text-file as well"):
+        speak(ozzy, trained.checkpoint, *given[2:])
+    plain.write_text("We had time.\n", encoding="utf-8")
+    speak(ozzy, trained.checkpoint, *given, "--strengths", "1")
+    table = (ozzy.pattern_speech / "B1" / "transcripts.csv").read_text(encoding="utf-8")
+    assert '"We, uh, we had time."' in table
+    assert "other words" not in caplog.text
 
 
 @pytest.mark.parametrize("gone", ["voice", "recording"])

@@ -74,9 +74,12 @@ def test_every_stage_is_a_command_that_its_tool_understands(ozzy, checkpoint, wa
 @pytest.mark.parametrize(
     ("more", "names"),
     [
-        ([], ["B0", "P", "LP", "LP0", "LPr", "LP@0.5", "R"]),
-        (["--no-lora", "--strengths", "1.5"], ["B0", "P", "P0", "Pr", "P@1.5", "R"]),
-        (["--other-pattern", "ben.pt"], ["B0", "P", "LP", "LP0", "LPr", "LPx", "LP@0.5", "R"]),
+        ([], ["B0", "B1", "P", "LP", "LP0", "LPr", "LP@0.5", "R"]),
+        (["--no-lora", "--strengths", "1.5"], ["B0", "B1", "P", "P0", "Pr", "P@1.5", "R"]),
+        (
+            ["--other-pattern", "ben.pt"],
+            ["B0", "B1", "P", "LP", "LP0", "LPr", "LPx", "LP@0.5", "R"],
+        ),
     ],
 )
 def test_what_is_spoken_is_what_is_compared(ozzy, checkpoint, more, names):
@@ -85,6 +88,17 @@ def test_what_is_spoken_is_what_is_compared(ozzy, checkpoint, more, names):
     compared = [word for word in found["evaluate"].flags if "=" in word]
     assert compared == [f"{name}={ozzy.pattern_speech / name}" for name in names]
     assert find_roles(names).off is not None
+
+
+def test_an_adapter_of_the_other_chain_is_compared_too(ozzy, checkpoint):
+    best = ozzy.lora.best_checkpoint
+    best.mkdir(parents=True)
+    (best / "adapter_config.json").touch()
+    found = stages(ozzy, checkpoint)
+    assert ozzy.pattern_speech / "L" in found["speak"].outputs
+    assert f"L={ozzy.pattern_speech / 'L'}" in found["evaluate"].flags
+    assert shlex.join(found["speak"].flags).endswith(f"--lora {best}")
+    assert best in found["speak"].inputs
 
 
 def test_the_bundled_speaker_prompts_unless_others_are_named(ozzy, checkpoint):
@@ -198,7 +212,7 @@ def test_from_long_recordings_to_a_report(ozzy, checkpoint, tmp_path, monkeypatc
     assert (best / "pattern_embedding.pt").is_file()
     assert (best / "lora" / "adapter_model.safetensors").is_file()
     assert len(list(ozzy.test_outputs.glob("*.wav"))) == 2
-    for name in ("B0", "P", "LP", "LP0", "LPr", "LP@0.5"):
+    for name in ("B0", "B1", "P", "LP", "LP0", "LPr", "LP@0.5"):
         assert len(list((ozzy.pattern_speech / name).glob("*.wav"))) == 3
     told = read_json(ozzy.pattern_evaluation / "patterns.json")
     assert told["roles"]["system"] == "LP"

@@ -80,7 +80,7 @@ def find_places(
     gaps = {i: (words[match[i]].end, words[match[i + 1]].start) for i in known}
     resting = {_nearest(pause, gaps) for pause in pauses} - {None}
     return {
-        i: Place(_context(tokens[i][1], tokens[i + 1][0], language), i in resting) for i in known
+        i: Place(context_of(tokens[i][1], tokens[i + 1][0], language), i in resting) for i in known
     }
 
 
@@ -90,6 +90,28 @@ def agreement(ours: Mapping[int, Place], theirs: Mapping[int, Place]) -> tuple[f
     n_ours, n_theirs = (sum(side[i].is_pause for i in both) for side in (ours, theirs))
     hits = sum(ours[i].is_pause and theirs[i].is_pause for i in both)
     return 2.0 * hits, float(n_ours + n_theirs)
+
+
+def context_of(written: str, following: str, language: str) -> str:
+    """What stands around the place between two words, one of CONTEXTS.
+
+    Args:
+        written: the word before it, with its marks
+        following: the word after it, plain
+    """
+    code = language.partition("-")[0].lower()
+    if is_sentence_end(written):
+        return "sentence end"
+    if _COMMA.search(written):
+        return "comma"
+    if following in CLAUSE_OPENERS.get(code, ()):
+        return "clause"
+    return "function word" if following in FUNCTION_WORDS.get(code, ()) else "other word"
+
+
+def is_sentence_end(written: str) -> bool:
+    """Whether a word as it is written, dots that hesitate included, ends a sentence."""
+    return _SENTENCE_END.search(written) is not None
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
@@ -102,17 +124,6 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         elif found:
             found[-1] = (found[-1][0], f"{found[-1][1]} {piece}")
     return found
-
-
-def _context(written: str, following: str, language: str) -> str:
-    code = language.partition("-")[0].lower()
-    if _SENTENCE_END.search(written):
-        return "sentence end"
-    if _COMMA.search(written):
-        return "comma"
-    if following in CLAUSE_OPENERS.get(code, ()):
-        return "clause"
-    return "function word" if following in FUNCTION_WORDS.get(code, ()) else "other word"
 
 
 def _nearest(pause: Span, gaps: Mapping[int, tuple[float, float]]) -> int | None:
