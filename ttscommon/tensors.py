@@ -46,7 +46,7 @@ def read_tensors(path: Path, *, mmap: bool = True, fix: str = AGAIN) -> dict[str
         start = file.read(len(LFS_POINTER))
     if start.startswith(LFS_POINTER):
         raise UserError("a git-lfs pointer instead of the file", where=path, fix="git lfs pull")
-    if start.startswith((ZIP, PICKLE)):
+    if start.startswith((ZIP, PICKLE)) and not _is_safetensors(start):
         # What torch wrote before version 1.6 isn't laid out to be mapped.
         data = _read_torch(path, mmap=mmap and start.startswith(ZIP), fix=fix)
         return dict(_flattened(data, ""))
@@ -55,6 +55,11 @@ def read_tensors(path: Path, *, mmap: bool = True, fix: str = AGAIN) -> dict[str
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, *BROKEN) as error:
         raise UserError("truncated, or no file of weights", where=path, fix=fix) from error
+
+
+def _is_safetensors(start: bytes) -> bool:
+    """Whether a header's length in 8 bytes and its bracket begin a file; 0x80 may be the first."""
+    return start[4:9] == b"\0\0\0\0{"
 
 
 def build(
