@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from higgs_trainer.checkpoint import HiggsCheckpoint
@@ -16,6 +19,7 @@ from ttscommon.errors import UserError
 from ttscommon.tensors import read_tensors, require_equal
 
 TEXT_HEAD = "text_lm_head.weight"
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 CODE_EMBEDDINGS = ("audio_codebook_embeddings.", "model.embed_audio_tokens.embed_audio_tokens.")
 HEADS = "audio_decoder_proj."
 OF_MODEL = re.compile(r"^(embed_tokens|layers|norm)\.")
@@ -55,6 +59,38 @@ def native_tensors(tensors: Mapping[str, Tensor], where: Path) -> dict[str, Tens
     # Native checkpoints hold their heads twice, the second time under the original's names.
     doubled = [k for k in whole if k.startswith(HEADS) and k.removeprefix(HEADS) in whole]
     return {native_name(k): v for k, v in whole.items() if k not in doubled}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the headers of a checkpoint's files tell.
+
+    Attributes:
+        dtype: of most tensors
+    """
+
+    has_text_head: bool
+    dtype: torch.dtype
+
+
+def stored(checkpoint: HiggsCheckpoint) -> Stored:
+    """Look into a checkpoint's files without reading tensors.
+
+    Raises:
+        UserError: if a file is missing, truncated, or of numbers of another kind
+    """
+    dtypes: dict[str, str] = {}
+    for path in checkpoint.weight_files:
+        try:
+            with safe_open(path, framework="pt") as file:
+                dtypes |= {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            what = "truncated, or no file of weights"
+            raise UserError(what, where=path, fix="fetch the checkpoint again") from error
+    usual = Counter(dtypes.values()).most_common(1)[0][0]
+    if usual not in DTYPES:
+        raise UserError(f"weights in {usual} can't be computed with", where=checkpoint.folder)
+    return Stored(TEXT_HEAD in {native_name(key) for key in dtypes}, DTYPES[usual])
 
 
 def load_model(
