@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ttscommon.audio import sound_edges
-from ttscommon.evaluation.wording import normal_words, plain_words
+from ttscommon.evaluation.wording import compared_words, normal_words, plain_words
 from ttscommon.mel import MelRecipe, log_mel
 
 CEPSTRUM_RECIPE = MelRecipe(sample_rate=16_000, n_fft=512, hop_length=160, n_mels=80)
@@ -45,8 +45,7 @@ def word_errors(
         fluent: forgive disfluencies: both texts first lose fillers, false starts and repeats, so
             that speech isn't punished for the hesitations it was trained to have
     """
-    wanted = normal_words(reference, language, fluent=fluent)
-    heard = normal_words(hypothesis, language, fluent=fluent)
+    wanted, heard = compared_words(reference, hypothesis, language, fluent=fluent)
     return _errors(" ".join(wanted), " ".join(heard), jiwer.process_words, len(wanted), len(heard))
 
 

@@ -95,6 +95,11 @@ def least_cost(cost: np.ndarray) -> float:
         ("", "thank you", 2, 0),
         ("press twenty one", "Press 21.", 0, 2),
         ("the the end", "the end", 1, 3),
+        ("vitamins B, C, D", "vitamins B C D", 0, 4),  # nobody hears a comma
+        ("vitamins B, C, D", "vitamins BCD", 0, 4),
+        ("the F B I, the BBC", "the F, B, I, the B, B, C", 0, 4),
+        ("vitamins B, C, D", "vitamins B C E", 3, 4),
+        ("plan B, C or D", "plan BC", 2, 5),
     ],
 )
 def test_word_errors_are_those_counted_by_hand(reference, hypothesis, n_errors, n_words):

@@ -13,7 +13,7 @@ from ttscommon.evaluation.conditions import pair, partners
 from ttscommon.evaluation.evaluate import BETTER, Evaluation
 from ttscommon.evaluation.likeness import MEAN
 from ttscommon.evaluation.scores import CONFIDENCE, Score, holm
-from ttscommon.evaluation.wording import normal_words
+from ttscommon.evaluation.wording import compared_words
 from ttscommon.listening.page import Finding, Item, ListeningPage, ScoreRow, Version
 from ttscommon.metrics import aligned_words
 from ttscommon.seeds import seed_for
@@ -148,7 +148,7 @@ def marked_words(text: str, heard: str, language: str) -> list[tuple[str, str]]:
 
     A wrong word stands for one of the text, an extra one for none, a missing one wasn't heard.
     """
-    wanted, found = normal_words(text, language), normal_words(heard, language)
+    wanted, found = compared_words(text, heard, language)
     words = []
     for i, j in aligned_words(wanted, found):
         if j is None:

@@ -88,6 +88,25 @@ def normal_words(text: str, language: str, *, fluent: bool = False) -> list[str]
     return without_repeats(words)[0] if fluent else words
 
 
+def compared_words(
+    wanted: str, heard: str, language: str, *, fluent: bool = False
+) -> tuple[list[str], list[str]]:
+    """The normal words of a text and of what was heard.
+
+    Letters that stand in a row in one of them and as a word in the other count as that in the
+    text: no ear tells "B, C, D" from "B C D" and "BCD".
+    """
+    text, found = (normal_words(one, language, fluent=fluent) for one in (wanted, heard))
+    there, here = (f" {' '.join(words)} " for words in (text, found))
+    for word in sorted({*found} - {*text}):
+        letters = f" {' '.join(word)} "
+        if letters in there:
+            here = here.replace(f" {word} ", letters)
+    for word in sorted({*text} - {*found}):
+        here = here.replace(f" {' '.join(word)} ", f" {word} ")
+    return text, here.split()
+
+
 def count_fillers(text: str, language: str) -> int:
     """How many hesitation sounds a verbatim text has (most recognisers leave them out)."""
     return sum(fillers_among(separate_words(text), language))
