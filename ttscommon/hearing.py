@@ -20,7 +20,7 @@ from ttscommon.errors import UserError
 from ttscommon.ledger import Ledger, content_key
 from ttscommon.segment import VAD_RATE, speech_spans
 from ttscommon.sound_progress import SoundProgress
-from ttscommon.spoken import PROMPTS, Heard
+from ttscommon.spoken import Heard, hesitant_beginning
 from ttscommon.transcribe import WordTranscriber
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def listen(
     lengths, left_out = _lengths(clips)
     sounds = {name: content_key(clips[name]) for name in lengths}
     language = language or _language(clips, lengths, sounds, ear, ledger)
-    prompt = PROMPTS.get(language.partition("-")[0].lower(), "")
+    prompt = hesitant_beginning(language)
     wanted = {name: sound for name, sound in sounds.items() if name not in known}
     keys = {name: ear.key(sound, language, prompt) for name, sound in wanted.items()}
     fresh = [name for name, key in keys.items() if key not in ledger]

@@ -33,6 +33,11 @@ MARK = re.compile(r"\[(PAUSE|LONG|UH|UM|HMM|AH|ER)\]")
 NASAL_ENDS = "mnмнम嗯"
 
 
+def hesitant_beginning(language: str) -> str:
+    """What to tell Whisper that came before, so that it writes hesitations down; "" if unknown."""
+    return PROMPTS.get(language.partition("-")[0].lower(), "")
+
+
 @dataclass(frozen=True)
 class Heard:
     """What a recogniser and a voice detector found in a clip, before any threshold.

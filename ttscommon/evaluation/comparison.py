@@ -159,7 +159,8 @@ def _word_parts(
 
 def _verbatim(text: str, measured: Measured) -> str:
     """What was said, hesitations included, as far as a recogniser writes them down."""
-    return text if measured.heard is None else measured.heard
+    heard = measured.heard if measured.verbatim is None else measured.verbatim
+    return text if heard is None else heard
 
 
 def _words(measured: Measured) -> list[Word]:

@@ -31,12 +31,13 @@ from ttscommon.machine import pick_device
 from ttscommon.records import read_kept
 from ttscommon.segment import Span, speech_spans
 from ttscommon.sound_progress import clock
+from ttscommon.spoken import hesitant_beginning
 from ttscommon.transcribe import Transcriber, WordTranscriber, identity, load_transcriber, sentence
 
 log = logging.getLogger(__name__)
 
 RATE = 16_000
-VERSION = 2  # of what is measured; raise it when a number changes its meaning
+VERSION = 3  # of what is measured; raise it when a number changes its meaning
 NO_SECOND = (
     "no second speaker encoder was given; python tools/download_checkpoints.py wavlm fetches one, "
     "--speaker-encoder checkpoints/wavlm gives it"
@@ -78,6 +79,7 @@ class Measured:
         speech: (start, end) of the stretches of speech, in seconds
         heard: what the recogniser understood
         words: the same as (word, start, end), if the recogniser tells
+        verbatim: what it understood when told of hesitations, for these alone
         prosody: see `ttscommon.evaluation.prosody.Prosody`
         quality: see `ttscommon.evaluation.quality.Quality`
         voices: an embedding from each encoder; none where hardly anybody speaks
@@ -93,6 +95,7 @@ class Measured:
     quality: Mapping[str, float] = field(default_factory=dict)
     voices: Mapping[str, Sequence[float]] = field(default_factory=dict)
     trouble: str | None = None
+    verbatim: str | None = None
 
 
 def choose_instruments(
@@ -160,10 +163,10 @@ def measure(path: Path, instruments: Instruments) -> Measured:
     except UserError as error:
         return Measured(trouble=str(error.what))
     spans = speech_spans(audio, RATE)
-    heard, words = None, []
+    heard, words, verbatim = None, [], None
     if instruments.transcriber is not None:
         # A recogniser makes up words for silence.
-        heard, words = _read(audio, instruments) if spans else ("", [])
+        heard, words, verbatim = _read(audio, instruments) if spans else ("", [], None)
     quality = asdict(measure_quality(audio)) if instruments.has_quality else {}
     return Measured(
         sample_rate=rate,
@@ -171,6 +174,7 @@ def measure(path: Path, instruments: Instruments) -> Measured:
         speech=[[round(span.start, 4), round(span.end, 4)] for span in spans],
         heard=heard,
         words=words,
+        verbatim=verbatim,
         prosody=asdict(measure_prosody(audio)),
         quality=quality,
         voices=_voices(audio, spans, instruments.encoders),
@@ -221,13 +225,21 @@ def faults(path: Path, measured: Measured, **given: Any) -> list[str]:
 
 def _read(
     audio: NDArray[np.float32], instruments: Instruments
-) -> tuple[str, list[tuple[str, float, float]]]:
+) -> tuple[str, list[tuple[str, float, float]], str | None]:
+    """Heard, words, and heard once more by one who expects hesitations.
+
+    Whisper writes nearly none down unasked, but who expects some hears other words besides: no
+    error is counted in the second hearing.
+    """
     transcriber, language = instruments.transcriber, instruments.language
     if isinstance(transcriber, WordTranscriber):
         words = transcriber.words(audio, RATE, language)
-        return sentence(words), [(w.word, w.start, w.end) for w in words]
+        prompt = hesitant_beginning(language)
+        again = transcriber.words(audio, RATE, language, prompt) if prompt else None
+        verbatim = None if again is None else sentence(again)
+        return sentence(words), [(w.word, w.start, w.end) for w in words], verbatim
     assert transcriber is not None
-    return transcriber.text(audio, RATE, language), []
+    return transcriber.text(audio, RATE, language), [], None
 
 
 def _voices(

@@ -58,6 +58,17 @@ def test_hesitations_that_were_heard_are_counted_and_forgiven(spoken, context):
     assert found["syllables_per_second"] == pytest.approx(3 / 2)  # of the text, while speaking
 
 
+def test_hesitations_are_those_of_the_hearing_that_expects_them(spoken, context):
+    path = spoken["tuned"].path
+    twice = replace(TUNED, heard="Please hold.", verbatim="Um, please please hold, uh, on.")
+    context = replace(context, measured={**context.measured, path: twice})
+    found = compare("tuned", spoken["tuned"], context).values
+    assert found["wer"] == found["fluent_wer"] == pytest.approx(1 / 3)  # "on" wasn't understood
+    assert found["fillers_per_minute"] == pytest.approx(40)  # two in 3 s
+    assert found["repetitions_per_minute"] == pytest.approx(20)
+    assert context.manner(spoken["tuned"]).fillers == [("um", "initial"), ("uh", "medial")]
+
+
 def test_a_voice_is_compared_with_the_recordings_but_itself(spoken, context):
     tuned = compare("tuned", spoken["tuned"], context).values
     assert tuned["similarity"] == pytest.approx(0.5**0.5)  # halfway between the two

@@ -24,6 +24,7 @@ from ttscommon.evaluation.evaluate import (
 from ttscommon.evaluation.measuring import Instruments, measure_all
 from ttscommon.evaluation.scores import Score, paired_ratio_difference, ratio_score
 from ttscommon.records import append_record, read_kept
+from ttscommon.transcribe import Word
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "sample_speaker"
 RATE = 16_000
@@ -179,6 +180,37 @@ def test_nothing_is_measured_twice_also_after_a_kill_in_the_middle_of_a_line(
     assert "eta 0s" in caplog.text
     last = measure_all(paths, replace(instruments, transcriber=None), cache=cache)
     assert last == again or all(one.heard is not None for one in last.values())
+
+
+@dataclass(frozen=True)
+class Expecting:
+    """Hears hesitations only if it is told of some, as Whisper does, and another word for one."""
+
+    def text(self, audio: np.ndarray, sample_rate: int, language: str) -> str:
+        raise AssertionError("words are asked for")
+
+    def words(
+        self, audio: np.ndarray, sample_rate: int, language: str, prompt: str = ""
+    ) -> list[Word]:
+        said = "Um, please, uh, bold on" if "um" in prompt.lower() else "Please hold on"
+        return [Word(word, i / 4, (i + 1) / 4) for i, word in enumerate(said.split())]
+
+    def spoken_language(self, audio: np.ndarray, sample_rate: int) -> str:
+        return "en"
+
+
+def test_hesitations_are_listened_for_in_a_hearing_of_their_own(tmp_path):
+    instruments = Instruments(transcriber=Expecting(), has_quality=False)
+    one = replace(condition(tmp_path / "base")[0], text="Please hold on.")
+    found = measure_all([one.path], instruments, cache=None)[one.path]
+    assert (found.heard, found.verbatim) == ("Please hold on", "Um, please, uh, bold on")
+    assert [word for word, _, _ in found.words] == ["Please", "hold", "on"]
+    result = evaluate({"base": [one], "tuned": [one]}, instruments).results[0]
+    assert result.values["wer"] == 0
+    assert result.parts["fillers_per_100_words"] == [2, 0.03]
+    unknown = replace(instruments, language="ja")  # whose hesitations nobody told us
+    found = measure_all([one.path], unknown, cache=None)[one.path]
+    assert (found.heard, found.verbatim) == ("Please hold on", None)
 
 
 def test_files_that_are_equal_are_measured_once(tmp_path, instruments):
