@@ -301,9 +301,14 @@ def ignore_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def heed_ctrl_c() -> None:
+    """As in a terminal, also where these tests run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("number", "before"),
-    [(signal.SIGINT, None), (signal.SIGTERM, None), (signal.SIGTERM, ignore_ctrl_c)],
+    [(signal.SIGINT, heed_ctrl_c), (signal.SIGTERM, heed_ctrl_c), (signal.SIGTERM, ignore_ctrl_c)],
 )
 def test_a_signal_reaches_the_stage_once_and_it_may_save(tmp_path, number, before):
     tool = script(tmp_path, STUBBORN)
