@@ -46,6 +46,13 @@ def test_levels_ten_decibels_apart_spread_by_five():
     assert found.level_spread == pytest.approx(5, abs=0.2)
 
 
+def test_one_frame_that_happens_to_be_like_the_next_is_no_voiced_stretch():
+    noise = np.random.default_rng(2).normal(0, 0.05, (2, 2120)).astype(np.float32)
+    voice, blip = buzz(np.full(RATE // 4, 120.0)), buzz(np.full(400, 120.0))
+    found = measure_prosody(np.concatenate([voice, noise[0], blip, noise[1], voice]))
+    assert found.voiced_npvi == 0  # two of 25 frames; it would be 185 with the one between them
+
+
 def test_noise_and_silence_have_no_pitch():
     noise = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
     assert measure_prosody(noise).f0 is None
