@@ -27,6 +27,25 @@ FULL = (*COMPREHENSIVE, "in_proj")
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """Which clips are encoded, and how."""
+
+    min_duration: float = setting(0.3, "leave out shorter audio, seconds")
+    max_duration: float = setting(30.0, "leave out longer audio, seconds")
+    workers: int = setting(4, "most processes at a time")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_duration < self.max_duration:
+            raise UserError(
+                f"min_duration {self.min_duration:g} must be 0 or more, and below max_duration "
+                f"{self.max_duration:g}",
+                fix="--min-duration 0.3 --max-duration 30",
+            )
+        if self.workers < 1:
+            raise UserError(f"workers must be 1 or more, got {self.workers}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CategoricalFilter:
     """Rows to keep: those with this value in this column, named as it is in the data set."""
 
@@ -82,7 +101,7 @@ class DatasetConfig:
         remove_duplicate_frames: leave out frames that equal the one before, as the public pipeline
             does; pauses and held sounds come back shorter then
         validation_share: of the sound, held out to measure with
-        n_shards_per_dataset: processes that prepare a data set; null: as many as there are CPUs
+        n_shards_per_dataset: parts in which one is prepared; null: as many as processes help
     """
 
     max_duration_sec: float | None = 12.0

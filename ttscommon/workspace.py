@@ -203,6 +203,10 @@ class Speaker:
         return SystemFolder(self.folder / "higgs")
 
     @property
+    def kani(self) -> SystemFolder:
+        return SystemFolder(self.folder / "kani")
+
+    @property
     def systems(self) -> dict[str, SystemFolder]:
         """Those that have a folder here, by name."""
         folders = {name: SystemFolder(self.folder / name) for name in SYSTEM_NAMES}
