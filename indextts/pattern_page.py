@@ -86,11 +86,12 @@ def clip_figure(
             )
     for span in (features.lead, features.trail):
         wave.axvspan(*_edges(span), color=GRAY, alpha=0.2, lw=0)
-    for name, color in (("silence codes", LINE_COLORS[0]), ("other codes", GRAY)):
-        is_kind = np.isin(codes, sorted(silence)) == (name == "silence codes")
-        places = np.flatnonzero(is_kind) * FRAME + MARGIN
-        alpha = 1.0 if name == "silence codes" else 0.25
-        strip.bar(places, 1.0, FRAME, align="edge", color=color, alpha=alpha, lw=0)
+    is_silence = np.isin(codes, sorted(silence))
+    edges = np.arange(len(codes) + 1) * FRAME + MARGIN
+    for is_kind, color, alpha in ((is_silence, LINE_COLORS[0], 1.0), (~is_silence, GRAY, 0.25)):
+        height = np.append(is_kind, False).astype(float)
+        # One shape for all: a bar for each code takes seconds to draw.
+        strip.fill_between(edges, height, step="post", color=color, alpha=alpha, lw=0)
     strip.set(ylim=(0, 1), yticks=[], xlabel="seconds", xlim=(0, len(audio) / VAD_RATE))
     strip.set_ylabel("codes", fontsize=8, rotation=0, ha="right", va="center")
     for axes in (wave, strip):

@@ -106,7 +106,9 @@ class Report:
 
         The figure's labels keep the ink of the light page.
         """
-        dark, light = (_png(figure, ink) for ink in (_INK_DARK, _INK_LIGHT))
+        dark = _png(figure, _INK_DARK)
+        figure.set_layout_engine("none")  # everything is in its place by now
+        light = _png(figure, _INK_LIGHT)
         width = round(figure.get_figwidth() * 100)
         self._add("figure", light=light, dark=dark, caption=caption, width=width)
 
