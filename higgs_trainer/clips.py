@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from higgs_trainer.conversation import Audio, Conversation, Turn
+from higgs_trainer.statistics import Statistics, read_statistics
 from ttscommon.errors import UserError
 from ttscommon.files import atomic
 from ttscommon.manifest import read_records
@@ -111,6 +112,11 @@ class Prepared:
     store: CodeStore
     codec: str
     path: Path
+
+    @property
+    def statistics(self) -> Statistics:
+        """Of the clips that are trained on; nothing is known where there are none."""
+        return read_statistics(self.path.parent) or Statistics()
 
 
 def write_clips(path: Path, clips: Sequence[HiggsClip], codec: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from higgs_trainer.text import TextConfig
 from ttscommon.errors import UserError
 from ttscommon.train_settings import LoraSettings, TrainSettings, setting
 
@@ -39,12 +40,13 @@ class Streams:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """Which audio is taken, and what is held out of it."""
+    """Which audio is taken, what is held out of it, and how its texts are written."""
 
     min_duration: float = setting(0.5, "leave out shorter audio, seconds")
     max_duration: float = setting(30.0, "leave out longer audio, seconds")
     validation_share: float = setting(0.1, "share of the recordings to measure with")
     seed: int = setting(42, "chooses the recordings that are held out")
+    text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_duration < self.max_duration:

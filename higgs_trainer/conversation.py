@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from higgs_trainer.text import TextConfig, has_speech, normalised
+
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 SYSTEM = "Generate audio following instruction."
@@ -98,6 +100,25 @@ def request(
     for said, audio in references:
         turns += [Turn("user", (said,)), Turn("assistant", (audio,))]
     return Conversation((*turns, Turn("user", (text,))))
+
+
+def as_read(turns: Sequence[Turn], config: TextConfig) -> tuple[Turn, ...]:
+    """With what the user says as the model reads it; audio in a turn leaves it as it is."""
+    return tuple(
+        replace(turn, parts=(normalised(turn.text, config),))
+        if turn.role == "user" and not turn.has_audio
+        else turn
+        for turn in turns
+    )
+
+
+def unspeakable(turns: Sequence[Turn], config: TextConfig) -> list[str]:
+    """Turns of the user in which there is nothing to say, a line each."""
+    return [
+        f"turn {number} of the user has nothing to say: '{turn.text[:40]}'"
+        for number, turn in enumerate(as_read(turns, config))
+        if turn.role == "user" and not turn.has_audio and turn.text and not has_speech(turn.text)
+    ]
 
 
 def with_scene(system: str, scene: str) -> str:

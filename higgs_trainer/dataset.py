@@ -52,6 +52,7 @@ class SamplePlan:
     ):
         self.clips, self.writer, self.collator = prepared.clips, writer, collator
         self.store: CodeStore = prepared.store
+        self.text = prepared.statistics.text  # how the clips' texts are written
         self.batch_size, self.token_budget = batch_size, token_budget
         self.reference_share, self.seed, self.shuffle = reference_share, seed, shuffle
         pool = self.clips if references is None else references.clips

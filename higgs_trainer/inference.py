@@ -21,11 +21,10 @@ from higgs_trainer.conversation import SCENE, SYSTEM, Audio, Conversation, reque
 from higgs_trainer.delay import Cut
 from higgs_trainer.generation import Sampling, spoken
 from higgs_trainer.prompt import PromptWriter
-from higgs_trainer.statistics import Statistics, read_statistics
+from higgs_trainer.statistics import Statistics, followed, read_statistics
 from higgs_trainer.text import TextConfig, has_speech, normalised
 from higgs_trainer.weights import load_model
 from ttscommon import audio
-from ttscommon.config import differences, to_dict
 from ttscommon.errors import UserError
 from ttscommon.machine import pick_device
 
@@ -177,20 +176,7 @@ class HiggsVoice:
 
 
 def _statistics(adapter: Path | None, checkpoint: Path, wish: TextConfig | None) -> Statistics:
-    """Of an adapter, or of a checkpoint that one was merged into.
-
-    Raises:
-        UserError: if texts are wished otherwise than they were learned
-    """
+    """Of an adapter, or of a checkpoint that one was merged into."""
     places = [place for place in (adapter, checkpoint) if place is not None]
-    known = next((found for place in places if (found := read_statistics(place))), None)
-    if known is None or wish is None:
-        return known or Statistics(text=wish or TextConfig())
-    changed = differences(to_dict(known.text), to_dict(wish))
-    if changed:
-        raise UserError(
-            f"texts were learned in another form: {', '.join(changed)}",
-            where=adapter or checkpoint,
-            fix="leave out --arabic-...; what was learned is followed",
-        )
-    return known
+    known = next((place for place in places if read_statistics(place)), None)
+    return followed(known, wish)

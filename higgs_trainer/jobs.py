@@ -11,6 +11,7 @@ from higgs_trainer.chatml import ChatSample, read_samples
 from higgs_trainer.checkpoint import HiggsCheckpoint, Wishes
 from higgs_trainer.codec import Codec, load_codec
 from higgs_trainer.config import PrepareConfig
+from higgs_trainer.conversation import unspeakable
 from higgs_trainer.preprocess import PrepareReport, prepare_samples, prepare_speaker
 from higgs_trainer.train import Job
 from ttscommon import audio
@@ -75,7 +76,7 @@ def defects(sources: Sources, config: PrepareConfig) -> list[str]:
     lengths: dict[Path, str] = {}
     for path in {part.path for one in samples for part in one.conversation.audios if part.path}:
         lengths[path] = _length_defect(path, config) if path.is_file() else ""
-    found = [line for one in samples for line in _lines(one, lengths)]
+    found = [line for one in samples for line in _lines(one, lengths, config)]
     return found + _same_texts(samples)
 
 
@@ -130,12 +131,13 @@ def _length_defect(path: Path, config: PrepareConfig) -> str:
     return ""
 
 
-def _lines(sample: ChatSample, lengths: dict[Path, str]) -> list[str]:
+def _lines(sample: ChatSample, lengths: dict[Path, str], config: PrepareConfig) -> list[str]:
     wrong = [
         f"{part.path.name}: {lengths[part.path]}"
         for part in sample.conversation.audios
         if part.path and lengths.get(part.path)
     ]
+    wrong += unspeakable(sample.conversation.turns, config.text)
     return [f"{sample.id}: {defect}" for defect in (*sample.defects, *wrong)]
 
 

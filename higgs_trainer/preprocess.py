@@ -19,7 +19,9 @@ from higgs_trainer.clips import (
 )
 from higgs_trainer.codec import Codec
 from higgs_trainer.config import PrepareConfig
-from higgs_trainer.conversation import Audio
+from higgs_trainer.conversation import Audio, as_read, unspeakable
+from higgs_trainer.statistics import Statistics, write_statistics
+from higgs_trainer.text import has_speech, normalised
 from ttscommon import audio
 from ttscommon.errors import UserError
 from ttscommon.exclusions import read_exclusions
@@ -133,7 +135,8 @@ class _Work:
         self.n_encoded = 0
 
     def of_sample(self, sample: ChatSample) -> HiggsClip | None:
-        reasons = list(sample.defects)
+        config = self.config.text
+        reasons = [*sample.defects, *unspeakable(sample.conversation.turns, config)]
         for note in sample.notes:
             log.info("%s: %s", sample.id, note)
         sounds: list[Sound] = []
@@ -149,14 +152,14 @@ class _Work:
         if reasons:
             self.skipped.append((sample.id, "; ".join(reasons)))
             return None
-        turns, number = [], 0
-        for turn in sample.conversation.turns:
+        read, turns, number = as_read(sample.conversation.turns, config), [], 0
+        for turn in read:
             parts: list[str | int] = []
             for part in turn.parts:
                 parts.append(number if isinstance(part, Audio) else part)
                 number += isinstance(part, Audio)
             turns.append((turn.role, tuple(parts)))
-        asked = [turn.text for turn in sample.conversation.turns if turn.role == "user"]
+        asked = [turn.text for turn in read if turn.role == "user"]
         return HiggsClip(
             id=sample.id,
             speaker=sample.speaker,
@@ -170,8 +173,8 @@ class _Work:
     def of_clip(
         self, speaker: Speaker, name: str, text: str, origins: Mapping[str, str]
     ) -> HiggsClip | None:
-        path = speaker.clips_folder / name
-        sound = self.sound(path) if text.strip() else "its text is empty"
+        path, text = speaker.clips_folder / name, normalised(text, self.config.text)
+        sound = self.sound(path) if has_speech(text) else "its text is empty"
         if not isinstance(sound, Sound):
             self.skipped.append((name, sound))
             return None
@@ -179,7 +182,7 @@ class _Work:
             id=name.rpartition(".")[0],
             speaker=speaker.name,
             recording=origins.get(path.stem, name),
-            text=text.strip(),
+            text=text,
             sounds=(replace(sound, audio=name),),
         )
 
@@ -224,6 +227,9 @@ class _Work:
 
     def publish(self, train: list[HiggsClip], validation: list[HiggsClip]) -> PrepareReport:
         places = self.processed / TRAIN, self.processed / VALIDATION
+        rate = self.codec.frame_rate
+        spoken = [(clip.text, clip.target.n_steps / rate) for clip in train]
+        write_statistics(self.processed, Statistics.of(spoken, self.config.text))
         for place, clips in zip(places, (train, validation), strict=True):
             write_clips(place, clips, self.codec.name)
         return PrepareReport(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from higgs_trainer.codec import Codec
 from higgs_trainer.collator import Collator, HiggsBatch
-from higgs_trainer.conversation import Conversation
+from higgs_trainer.conversation import Conversation, as_read
 from higgs_trainer.dataset import SamplePlan
 from higgs_trainer.delay import IGNORED, cut, delayed
 from higgs_trainer.generation import Sampling, forced, generated
@@ -129,6 +129,7 @@ def _check_prompts(plan: SamplePlan, subjects: Sequence[Subject]) -> Check:
     n_tokens = n_wrong = 0
     for one in subjects:
         asked = one.conversation.prompt
+        asked = dataclasses.replace(asked, turns=as_read(asked.turns, plan.text))
         n_asked = len(asked.audios)
         prompt = plan.writer.prompt(asked, one.codes[:n_asked])
         pairs = [

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from higgs_trainer.text import Language, TextConfig, language_of, n_events, n_letters
-from ttscommon.config import from_dict, to_dict
+from ttscommon.config import differences, from_dict, to_dict
 from ttscommon.errors import UserError
 from ttscommon.files import read_json, write_json
 
@@ -134,6 +134,25 @@ def read_statistics(folder: Path) -> Statistics | None:
         raise UserError(f"expected a {FORMAT} file of version 1", where=path)
     data.pop("format")
     return from_dict(Statistics, data, where=path)
+
+
+def followed(folder: Path | None, wish: TextConfig | None) -> Statistics:
+    """Those in a folder, if it is given and has any; else only how texts are wished.
+
+    Raises:
+        UserError: if texts are wished in another form than they were learned
+    """
+    known = read_statistics(folder) if folder else None
+    if known is None or wish is None:
+        return known or Statistics(text=wish or TextConfig())
+    changed = differences(to_dict(known.text), to_dict(wish))
+    if changed:
+        raise UserError(
+            f"texts were learned in another form: {', '.join(changed)}",
+            where=folder,
+            fix="leave out --arabic-...; what was learned is followed",
+        )
+    return known
 
 
 def _pace(clips: list[tuple[int, float]]) -> Pace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from higgs_trainer.collator import HiggsBatch
 from higgs_trainer.dataset import SamplePlan
 from higgs_trainer.delay import IGNORED
 from higgs_trainer.loss import Predictions, accuracies, codebook_losses, higgs_loss, predictions
+from higgs_trainer.statistics import Statistics, write_statistics
 from ttscommon import lora
 from ttscommon.batching import move
 from ttscommon.files import write_json
@@ -80,16 +81,19 @@ class Origin:
         base: fingerprint of the weights it was trained on
         config: how it was trained
         codec: name of the codec whose codes it learned
+        statistics: of the clips
     """
 
     base: str
     config: Mapping[str, Any]
     codec: str
     n_clips: int
+    statistics: Statistics = field(default_factory=Statistics)
 
     def metadata(self, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
         found = {"format": METADATA_FORMAT, "version": 1, "step": step, "metrics": dict(metrics)}
-        return {**vars(self), "config": dict(self.config), **found}
+        about = {"base": self.base, "codec": self.codec, "n_clips": self.n_clips}
+        return {**about, "config": dict(self.config), **found}
 
 
 class AdapterTask:
@@ -113,6 +117,7 @@ class AdapterTask:
 
         def beside(draft: Path) -> None:
             write_base(draft, self.origin.base)
+            write_statistics(draft, self.origin.statistics)
             write_json(draft / METADATA_FILE, self.origin.metadata(step, metrics))
 
         lora.save_adapter(module.model, folder, beside=beside)

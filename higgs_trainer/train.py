@@ -110,7 +110,11 @@ class Training:
             device=device,
         )
         self.origin = Origin(
-            fingerprint(self.model), to_dict(config), prepared.codec, len(prepared.clips)
+            fingerprint(self.model),
+            to_dict(config),
+            prepared.codec,
+            len(prepared.clips),
+            prepared.statistics,
         )
         if adapter is not None:
             attach(self.model, adapter)
@@ -181,7 +185,7 @@ class Training:
         shape: dict[str, Any] = {"rank": config.lora_rank, "alpha": config.lora_alpha}
         inject(model, config.targets, **shape, dropout=config.lora_dropout)
         if config.gradient_checkpointing:
-            _recompute_activations(model)
+            recompute_activations(model)
         weights = LossWeights(
             audio=config.audio_loss_weight,
             text=config.text_loss_weight,
@@ -193,7 +197,8 @@ class Training:
         return stage
 
 
-def _recompute_activations(model: Any) -> None:
+def recompute_activations(model: Any) -> None:
+    """Keep no activations of layers; compute them again in the backward pass."""
     # Older versions of transformers know only the other name, newer ones warn of it.
     new, old = "activation_checkpointing_enable", "gradient_checkpointing_enable"
     enable = getattr(model, new if hasattr(model, new) else old)

@@ -35,6 +35,7 @@ def add_data(group: Any) -> None:
         "--audio-base-path", type=Path, metavar="DIR", help="what the samples' paths begin at"
     )
     add_config_flags(group, PrepareConfig, ["min_duration", "max_duration", "validation_share"])
+    add_writing(group)
 
 
 def add_writing(group: Any) -> None:
@@ -58,6 +59,17 @@ def writing(args: Any) -> TextConfig | None:
     """What was asked of texts; None: nothing."""
     asked = given(args, TextConfig)
     return TextConfig(**asked) if asked else None
+
+
+def preparation(args: Any, adapter: Path | None = None) -> PrepareConfig:
+    """How the data is prepared; for an adapter, with texts as it learned them.
+
+    Raises:
+        UserError: if something else is asked for
+    """
+    from higgs_trainer.statistics import followed
+
+    return PrepareConfig(**given(args, PrepareConfig), text=followed(adapter, writing(args)).text)
 
 
 def sources(args: Any) -> Sources:

@@ -21,7 +21,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from higgs_trainer.config import HiggsTrainConfig, PrepareConfig
-from higgs_trainer.train_flags import add_data, add_models, add_precision, models, output, sources
+from higgs_trainer.train_flags import (
+    add_data,
+    add_models,
+    add_precision,
+    models,
+    output,
+    preparation,
+    sources,
+)
 from ttscommon.cli import Parser, add_config_flags, add_device, add_overwrite, given, run
 from ttscommon.config import load
 from ttscommon.errors import UserError
@@ -100,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Wrote {path}\nNext: python tools/higgs_train.py --train-data {path} --quick-test")
         return 0
     wanted = sources(args)
-    prepare = PrepareConfig(**given(args, PrepareConfig))
+    prepare = preparation(args)
     if args.validate_data_only:
         return validate(wanted, prepare)
     config, place = configs(args), output(args)

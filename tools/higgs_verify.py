@@ -14,9 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
-from higgs_trainer.config import HiggsTrainConfig, PrepareConfig
-from higgs_trainer.train_flags import add_data, add_models, add_precision, models, output, sources
-from ttscommon.cli import Parser, add_device, add_json, given, run
+from higgs_trainer.config import HiggsTrainConfig
+from higgs_trainer.train_flags import (
+    add_data,
+    add_models,
+    add_precision,
+    models,
+    output,
+    preparation,
+    sources,
+)
+from ttscommon.cli import Parser, add_device, add_json, run
 
 
 def build_parser() -> Parser:
@@ -41,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from higgs_trainer.train import verified
     from ttscommon.files import write_json
 
-    prepare = PrepareConfig(**given(args, PrepareConfig))
+    prepare = preparation(args, args.lora_path)
     job, codec, _ = prepared_job(wanted, models(args), place, prepare, device=args.device)
     config = HiggsTrainConfig(amp=getattr(args, "amp", "no"))
     report = verified(job, config, codec, adapter=args.lora_path)

@@ -14,7 +14,7 @@ from higgs_trainer.config import HiggsTrainConfig
 from higgs_trainer.train import Job, TrainReport, train
 from ttscommon.workspace import SystemFolder
 
-TEXTS = ("one fine day", "two", "three of them", "four", "five more", "six")
+TEXTS = ("one fine day.", "two.", "three of them.", "four.", "five more.", "six.")
 CODEC = "c0dec"
 
 

@@ -17,9 +17,14 @@ from higgs_trainer.collator import Collator
 from higgs_trainer.config import PrepareConfig
 from higgs_trainer.dataset import SamplePlan
 from higgs_trainer.delay import IGNORED
+from higgs_trainer.dialogue import Line, Said, asked
+from higgs_trainer.inference import HiggsVoice, Reference
 from higgs_trainer.preprocess import prepare_samples, prepare_speaker, split
 from higgs_trainer.prompt import PromptWriter
 from higgs_trainer.sample_data import create_sample_data
+from higgs_trainer.speaking import Narrator
+from higgs_trainer.speaking_config import Sampling, SpeakingConfig
+from higgs_trainer.text import TextConfig
 from ttscommon import audio
 from ttscommon.batching import BatchKey
 from ttscommon.errors import UserError
@@ -211,3 +216,43 @@ def test_recordings_stay_on_one_side(samples, codec, tmp_path):
     assert parted[0]
     assert parted[1]
     assert not {c.recording for c in parted[0]} & {c.recording for c in parted[1]}
+
+
+def test_training_and_speaking_read_equal_tokens(codec, miniature, tmp_path):
+    """Arabic with everything that can be written otherwise, from a sample and from a request."""
+    source = create_sample_data(tmp_path / "samples.json", n_samples=4)
+    records = json.loads(source.read_text(encoding="utf-8"))
+    said, wanted = "مرحبـــا (يا) صديقي", "عُمري ٣٥ سنة، “نعم”"
+    for record in records:
+        record["messages"][1]["content"], record["messages"][3]["content"] = said, wanted
+    source.write_text(json.dumps(records), encoding="utf-8")
+    text = TextConfig(arabic_diacritics="strip")
+    report = prepare_samples(source, tmp_path / "out", codec, PrepareConfig(text=text))
+    prepared = read_prepared(report.train)
+    assert prepared.statistics.text == text
+    assert prepared.statistics.n_clips == 3
+    assert prepared.clips[0].text == 'عمري 35 سنة، "نعم"'
+    plan = plan_of(prepared, miniature)
+    learned = plan.sample(0, 0)
+    voice = HiggsVoice.open(*miniature, device="cpu")
+    voice.statistics = prepared.statistics
+    asked_of = records[int(prepared.clips[0].id.rpartition("_")[2]) - 1]["messages"]
+    reference = Reference(tmp_path / asked_of[2]["content"]["audio_url"], said)
+    narrator = Narrator(voice, SpeakingConfig(), Sampling(), [voice.heard(reference)])
+    (line,) = narrator.lines(wanted)
+    heard = [Said(Line(one), codes) for one, codes in narrator.heard]
+    conversation, codes = asked(
+        line, [], heard, n_before=1, system=asked_of[0]["content"], scene=""
+    )
+    prompt = voice.writer.prompt(conversation, codes)
+    assert torch.equal(learned.ids[: len(prompt.ids)], prompt.ids)
+    assert torch.equal(learned.frames[: len(prompt.frames)], prompt.frames)
+
+
+def test_samples_without_a_word_are_left_out(samples, codec, tmp_path):
+    folder = shutil.copytree(samples.parent, tmp_path / "data")
+    records = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
+    records[2]["messages"][3]["content"] = "...!"
+    (folder / "samples.json").write_text(json.dumps(records), encoding="utf-8")
+    report = prepare_samples(folder / "samples.json", tmp_path / "out", codec, CONFIG)
+    assert "turn 3 of the user has nothing to say: '...!'" in dict(report.skipped)["samples_3"]

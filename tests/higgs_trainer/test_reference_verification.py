@@ -125,3 +125,11 @@ def test_whoever_fails_does_not_train():
     assert not report.is_aligned
     with pytest.raises(UserError, match="prompt: FAILED different 3"):
         require(report)
+
+
+def test_texts_in_another_form_than_they_are_asked_for_are_found(learned, plan, monkeypatch):
+    clip = plan.clips[0]
+    turns = [(role, ("no mark at the end",) if role == "user" else p) for role, p in clip.turns]
+    unread = dataclasses.replace(clip, turns=tuple(turns))
+    monkeypatch.setattr(plan, "clips", [unread, *plan.clips[1:]])
+    assert verdicts(verify(learned, plan))["prompt"] is False
