@@ -62,20 +62,25 @@ def byte_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+def mark_ids(tokenizer: Tokenizer) -> dict[str, Any]:
+    """How the network's config names the structure's tokens."""
+    ids = {mark: tokenizer.token_to_id(mark) for mark in MARKS}
+    return {
+        "bos_token_id": ids["<|begin_of_text|>"],
+        "pad_token_id": ids["<|end_of_text|>"],
+        "eos_token_id": ids["<|eot_id|>"],
+        "audio_token_id": ids["<|AUDIO_OUT|>"],
+        "audio_bos_token_id": ids["<|audio_out_bos|>"],
+        "audio_delay_token_id": ids["<|reserved_special_token_6|>"],
+    }
+
+
 def _write_model(folder: Path) -> None:
     from transformers import HiggsAudioV2Config, HiggsAudioV2ForConditionalGeneration
 
     tokenizer = byte_tokenizer()
-    ids: dict[str, Any] = {mark: tokenizer.token_to_id(mark) for mark in MARKS}
     config = HiggsAudioV2Config(
-        **NETWORK,
-        vocab_size=tokenizer.get_vocab_size(),
-        bos_token_id=ids["<|begin_of_text|>"],
-        pad_token_id=ids["<|end_of_text|>"],
-        eos_token_id=ids["<|eot_id|>"],
-        audio_token_id=ids["<|AUDIO_OUT|>"],
-        audio_bos_token_id=ids["<|audio_out_bos|>"],
-        audio_delay_token_id=ids["<|reserved_special_token_6|>"],
+        **NETWORK, vocab_size=tokenizer.get_vocab_size(), **mark_ids(tokenizer)
     )
     model = HiggsAudioV2ForConditionalGeneration(config, use_text_head=True)
     tokenizer.save(str(folder / TOKENIZER_FILE))

@@ -5,11 +5,9 @@ Every segment is written to a fixed length, so that a random network takes as lo
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,8 +18,8 @@ from indextts.gpt.model import Prefix
 from indextts.random_networks import Networks
 from indextts.s2mel.reference import speaker_features, to_16k
 from indextts.s2mel.speaker import SpeakerFeatures
-from ttscommon import memory
 from ttscommon.errors import UserError
+from ttscommon.metering import Clock, Meter
 
 STAGES = ("w2v_bert", "speaker_features", "conditioning", "gpt_prefill", "gpt_decode")
 STAGES += ("second_pass", "length_regulator", "cfm", "vocoder")
@@ -30,9 +28,6 @@ CODES_PER_SECOND = 50
 # English in the official tokenizer's pieces: 14 letters a second, 3 letters a piece; an estimate.
 TOKENS_PER_SECOND = 5
 SHORTEST_TEXT = 4
-
-Clock = Callable[[], float]
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,67 +64,6 @@ class Work:
     @property
     def n_codes(self) -> int:
         return max(2, round(self.seconds * CODES_PER_SECOND))
-
-
-@dataclass(frozen=True)
-class Measured(Generic[Result]):
-    """What came out of an action, and what it took.
-
-    Attributes:
-        seconds: median of the repeats
-        peak: most bytes occupied meanwhile, of the device; None where that isn't known
-    """
-
-    result: Result
-    seconds: float
-    peak: int | None
-
-
-class Meter:
-    """Measures actions by one clock on one device."""
-
-    def __init__(self, device: torch.device, clock: Clock = time.perf_counter):
-        self.device, self.clock = device, clock
-
-    def measure(
-        self, action: Callable[[], Result], *, repeats: int = 1, warmups: int = 0
-    ) -> Measured[Result]:
-        for _ in range(warmups):
-            action()
-        times, peaks, result = [], [], None
-        for _ in range(repeats):
-            result = None  # lest two results are in memory at once
-            self._begin()
-            start = self.clock()
-            result = action()
-            self._wait()
-            times.append(self.clock() - start)
-            peaks.append(self._peak())
-        assert result is not None
-        known = [peak for peak in peaks if peak is not None]
-        return Measured(result, statistics.median(times), max(known, default=None))
-
-    def held(self) -> int | None:
-        """Bytes occupied now."""
-        if self.device.type == "cuda":
-            return torch.cuda.memory_allocated(self.device)
-        return memory.resident()
-
-    def _begin(self) -> None:
-        self._wait()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        else:
-            memory.reset_peak()
-
-    def _peak(self) -> int | None:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        return memory.peak()
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from indextts.benchmark import Benchmark, Measured, Meter, Result
+from indextts.benchmark import Benchmark
 from indextts.gpt.decoding import generate
 from indextts.gpt.fixed import FixedVoice
 from indextts.speaker_memory import MemoryCase, occupied
 from indextts.vocoder.bigvgan import BigVGAN
+from ttscommon.metering import Measured, Meter, Result
 
 CHUNK_TOLERANCE = 1e-4
 BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")

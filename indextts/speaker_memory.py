@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
-from indextts.benchmark import Benchmark, Meter, Work
+from indextts.benchmark import Benchmark, Work
 from indextts.loading import DTYPES, Amp
 from indextts.random_networks import Networks, Sizes
 from ttscommon import audio, memory
 from ttscommon.machine import pick_device
+from ttscommon.metering import Meter
 
 TEXT = "Good morning."
 N_CODES = 10

@@ -3,6 +3,7 @@
 Example: python tools/benchmark.py indextts2 --threads 1 --diffusion-steps 4
 Example: python tools/benchmark.py indextts2 --device cuda --amp bf16 --flow-dtype bf16 --compile
 Example: python tools/benchmark.py indextts2-training --batch-sizes 1 4
+Example: python tools/benchmark.py higgs-training --layers 1 2
 """
 
 from __future__ import annotations
@@ -36,6 +37,14 @@ trainer prints before its first step.
 Example: python tools/benchmark.py indextts2-training --threads 1 --seconds 5 --batch-sizes 1 4
 Example: python tools/benchmark.py indextts2-training --device cuda --amp bf16
 """
+HIGGS = """Training steps of Higgs Audio's adapters: clips per second and peak memory.
+
+Weights are random; the network has its full width and as many layers as are asked for. Two depths
+tell what all 28 layers take. Each case runs in a process of its own.
+
+Example: python tools/benchmark.py higgs-training --threads 1 --clock cpu --layers 1 2
+Example: python tools/benchmark.py higgs-training --device cuda --amp bf16 --layers 28
+"""
 
 
 def build_parser() -> Parser:
@@ -44,6 +53,7 @@ def build_parser() -> Parser:
     _add_indextts2(systems.add_parser("indextts2", doc=INDEXTTS2, help="the IndexTTS2 base model"))
     training = systems.add_parser("indextts2-training", doc=TRAINING, help="training of adapters")
     _add_training(training)
+    _add_higgs(systems.add_parser("higgs-training", doc=HIGGS, help="the same of Higgs Audio"))
     return parser
 
 
@@ -74,10 +84,24 @@ def _add_indextts2(parser: argparse.ArgumentParser) -> None:
 def _add_training(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--preset", default="full", help="size of random weights: full or tiny")
+    _add_steps(parser, data, [1, 4])
+
+
+def _add_higgs(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument("--layers", type=int, nargs="+", default=[1, 2], metavar="N",
+                      help="of the network, one case each; 0: a miniature")  # fmt: skip
+    work = _add_steps(parser, data, [1])
+    work.add_argument("--reference-seconds", type=float, default=5.0,
+                      help="of another clip in the prompt; 0: none")  # fmt: skip
+
+
+def _add_steps(parser: argparse.ArgumentParser, data: Any, batch_sizes: Sequence[int]) -> Any:
+    """What all systems' training steps are measured with; returns the group of the work."""
     data.add_argument("--seed", type=int, default=0, help="names the weights and the clips")
     work = parser.add_argument_group("work")
     work.add_argument("--seconds", type=float, default=5.0, help="of audio in each clip")
-    work.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4], metavar="N",
+    work.add_argument("--batch-sizes", type=int, nargs="+", default=batch_sizes, metavar="N",
                       help="clips in a batch, one case each")  # fmt: skip
     work.add_argument("--lora-rank", "--lora-r", type=int, default=16, help="size of the adapters")
     work.add_argument("--gradient-checkpointing", action=argparse.BooleanOptionalAction,
@@ -85,6 +109,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     machine = _add_common(parser)
     machine.add_argument("--amp", choices=("no", "bf16"), default="no",
                          help="precision of the computations")  # fmt: skip
+    return work
 
 
 def _add_common(parser: argparse.ArgumentParser) -> Any:
@@ -107,7 +132,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse(argv)
     if args.json and args.json.exists() and not args.overwrite:
         raise UserError("exists already", where=args.json, fix="--overwrite, or another name")
-    measure = {"indextts2": indextts2, "indextts2-training": indextts2_training}[args.system]
+    measure = {
+        "indextts2": indextts2,
+        "indextts2-training": indextts2_training,
+        "higgs-training": higgs_training,
+    }[args.system]
     report = {"command": _command(argv), "system": args.system, **measure(args)}
     if args.json:
         write_json(args.json, report)
@@ -150,31 +179,74 @@ def indextts2(args: argparse.Namespace) -> dict[str, Any]:
 
 def indextts2_training(args: argparse.Namespace) -> dict[str, Any]:
     """Measure and print; what was measured, as plain data."""
+    from indextts.training_benchmark import TrainingCase, measured
+
+    report, same = _step_settings(args)
+    cases = [TrainingCase(batch_size=n, checkpointing=is_on, preset=args.preset, **same)
+             for n in args.batch_sizes for is_on in _checkpointing(args)]  # fmt: skip
+    return report | _told_steps(list(_step_rows(cases, measured)))
+
+
+def higgs_training(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure and print; what was measured, as plain data."""
+    from higgs_trainer.training_benchmark import N_LAYERS, HiggsCase, at_full_depth, measured
+
+    report, same = _step_settings(args)
+    rows, full = [], []
+    for n in args.batch_sizes:
+        for is_on in _checkpointing(args):
+            cases = [HiggsCase(batch_size=n, checkpointing=is_on, layers=layers,
+                               reference_seconds=args.reference_seconds, **same)
+                     for layers in sorted(set(args.layers))]  # fmt: skip
+            found = list(_step_rows(cases, measured, label="layers"))
+            rows += found
+            depths = [one for one in found if one.case.layers]
+            if len(depths) > 1:
+                memory, seconds = at_full_depth(depths[0], depths[-1])
+                print(f"{N_LAYERS:6} layers would take {seconds:.1f} s a step and {memory}")
+                told = {"batch_size": n, "checkpointing": is_on, "seconds": seconds}
+                full.append({**told, "bytes": memory.total})
+    return report | _told_steps(rows) | {"full_depth": full}
+
+
+def _step_settings(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The report's beginning, and what all cases share."""
     import torch
 
-    from indextts.training_benchmark import TrainingCase, measured
     from ttscommon.machine import pick_device
 
     device = pick_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
-    report: dict[str, Any] = {"machine": _machine(args, device)}
-    both = (True, False) if args.gradient_checkpointing is None else (args.gradient_checkpointing,)
-    names = ("preset", "seconds", "lora_rank", "amp", "seed", "threads", "clock", "repeats")
-    same = {name: getattr(args, name) for name in (*names, "warmups")}
-    cases = [TrainingCase(batch_size=n, checkpointing=is_on, device=str(device), **same)
-             for n in args.batch_sizes for is_on in both]  # fmt: skip
-    print(f"{'clips':>5} {'tokens':>6} {'checkpointing':>13} {'s/step':>8} {'clips/s':>8} "
+    names = ("seconds", "lora_rank", "amp", "seed", "threads", "clock", "repeats", "warmups")
+    same = {name: getattr(args, name) for name in names}
+    return {"machine": _machine(args, device)}, {**same, "device": str(device)}
+
+
+def _checkpointing(args: argparse.Namespace) -> tuple[bool, ...]:
+    is_on = args.gradient_checkpointing
+    return (True, False) if is_on is None else (is_on,)
+
+
+def _step_rows(cases: Sequence[Any], measured: Any, label: str = "") -> Iterator[Any]:
+    """Measure and print a line for each."""
+    extra = f"{label:>6} " if label else ""
+    print(f"{extra}{'clips':>5} {'tokens':>6} {'checkpointing':>13} {'s/step':>8} {'clips/s':>8} "
           f"{'peak GB':>8} {'estimate':>8} {'/ peak':>6}")  # fmt: skip
-    rows = []
     for case in cases:
         found = measured(case)
         share = "-" if found.estimate_share is None else f"{found.estimate_share:.2f}"
-        print(f"{case.batch_size:5} {found.n_tokens:6} {'on' if case.checkpointing else 'off':>13} "
+        extra = f"{getattr(case, label):6} " if label else ""
+        is_on = "on" if case.checkpointing else "off"
+        print(f"{extra}{case.batch_size:5} {found.n_tokens:6} {is_on:>13} "
               f"{found.seconds:8.2f} {found.clips_per_second:8.4f} {_gigabytes(found.peak):>8} "
               f"{_gigabytes(found.estimate):>8} {share:>6}", flush=True)  # fmt: skip
-        rows.append(found.to_dict())
-    return report | {"trained_parameters": rows[0]["n_trained"] if rows else 0, "rows": rows}
+        yield found
+
+
+def _told_steps(rows: Sequence[Any]) -> dict[str, Any]:
+    trained = rows[0].n_trained if rows else 0
+    return {"trained_parameters": trained, "rows": [row.to_dict() for row in rows]}
 
 
 def _stages(benchmark) -> dict[str, Any]:
@@ -281,7 +353,7 @@ def _machine(args: argparse.Namespace, device) -> dict[str, Any]:
 
     from indextts.comparisons import bfloat16_units
 
-    is_gpu = device.type == "cuda"
+    is_gpu, preset = device.type == "cuda", getattr(args, "preset", "full")
     machine = {
         "device": torch.cuda.get_device_name(device) if is_gpu else _processor(),
         "bf16_units": bfloat16_units(device),
@@ -289,7 +361,7 @@ def _machine(args: argparse.Namespace, device) -> dict[str, Any]:
         "amp": args.amp,
         "clock": args.clock,
         "torch": torch.__version__,
-        "weights": str(getattr(args, "model_dir", None) or f"random, {args.preset}"),
+        "weights": str(getattr(args, "model_dir", None) or f"random, {preset}"),
     }
     if "flow_dtype" in args:
         machine["flow_dtype"] = args.flow_dtype

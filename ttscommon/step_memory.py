@@ -64,14 +64,28 @@ def step_memory(
         amp: "bf16" where the step runs in it
         has_average: whether an average of the weights is kept
     """
+    work = _peak_of_work(module, batch, loss_of, amp)
+    return _with_weights(module, work, has_average=has_average)
+
+
+def counted_memory(module: nn.Module, step: Callable[[], None]) -> StepMemory:
+    """The same of a step that is really computed, where shapes depend on numbers.
+
+    Args:
+        step: forward and backward
+    """
+    module.zero_grad(set_to_none=True)
+    with Alive() as alive:
+        step()
+    module.zero_grad(set_to_none=True)
+    return _with_weights(module, alive.peak, has_average=False)
+
+
+def _with_weights(module: nn.Module, work: int, *, has_average: bool) -> StepMemory:
     weights = sum(t.nbytes for t in _distinct([*module.parameters(), *module.buffers()]))
     trained = sum(p.nbytes for p in module.parameters() if p.requires_grad)
-    return StepMemory(
-        weights=weights,
-        optimizer=2 * trained,
-        average=weights if has_average else 0,
-        work=_peak_of_work(module, batch, loss_of, amp),
-    )
+    average = weights if has_average else 0
+    return StepMemory(weights=weights, optimizer=2 * trained, average=average, work=work)
 
 
 class _Step(nn.Module):

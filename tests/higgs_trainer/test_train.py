@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import signal
+from pathlib import Path
 
 import peft
 import pytest
@@ -19,10 +21,12 @@ from higgs_trainer.tasks import HiggsStage
 from higgs_trainer.train import Job
 from higgs_trainer.weights import empty_model, load_model
 from tests.higgs_trainer.higgs_training import elsewhere, job_of, made_up, trained
+from tests.two_processes import launch_two
 from ttscommon import lora
 from ttscommon.errors import UserError
 
 ALL = {"lora_text_mlp": True, "lora_heads": True}
+TOGETHER = {"batch_size": 1, "max_steps": 3, "lora_dropout": 0.1, "learning_rate": 1e-3}
 
 
 @pytest.fixture
@@ -96,6 +100,23 @@ def test_a_stopped_run_ends_in_the_same_bits(job, monkeypatch):
     trained(job, lora_dropout=0.2)
     ours, theirs = weights_of(job), weights_of(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def train_elsewhere(job: Job, folder: Path) -> None:
+    trained(elsewhere(job, folder.name), **TOGETHER, grad_accumulation=1)
+
+
+@pytest.mark.slow  # two processes, each of which imports everything
+def test_two_processes_give_the_weights_of_one_that_accumulates(job):
+    out = job.output.folder.parent
+    launch_two(functools.partial(train_elsewhere, job), out / "two")
+    assert [(out / f"two/rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
+    one = elsewhere(job, "one")
+    trained(one, **TOGETHER, grad_accumulation=2)
+    ours, theirs = weights_of(one), weights_of(elsewhere(job, "two"))
+    moved = max(float(tensor.abs().max()) for name, tensor in ours.items() if "lora_B" in name)
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-2 * moved, msg=name)
 
 
 def test_batches_and_accumulation_give_the_same_weights(job):

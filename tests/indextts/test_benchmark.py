@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from indextts.benchmark import OF_THE_VOICE, STAGES, Benchmark, Meter, Work
+from indextts.benchmark import OF_THE_VOICE, STAGES, Benchmark, Work
 from indextts.comparisons import (
     Comparison,
     batch_gain,
@@ -19,6 +19,7 @@ from indextts.gpt.model import UnifiedVoice
 from indextts.random_networks import Networks, Sizes
 from indextts.speaker_memory import MemoryCase, occupied
 from ttscommon.errors import UserError
+from ttscommon.metering import Meter
 
 WORK = Work(seconds=0.6, n_segments=3, reference_seconds=1.0, n_steps=2, num_beams=2, warmups=0)
 

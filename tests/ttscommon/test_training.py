@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.multiprocessing.spawn import start_processes
 
-from tests.fresh import FRESH, METHOD
+from tests.fresh import FRESH
 from tests.ttscommon.toy_task import ToyPlan, ToyTask, toy_config, toy_run
+from tests.two_processes import launch_two
 from ttscommon import training
 from ttscommon.checkpoints import load_state
 from ttscommon.errors import UserError
@@ -45,23 +44,6 @@ def train(folder: Path, kill_at: int | None = None, steps: int = 12, **changes: 
     torch.set_num_threads(1)
     config = toy_config(steps=steps, **changes)
     fit(ToyTask(kill_at=kill_at), ToyPlan(), config, toy_run(folder))
-
-
-def launch_two(work: Any, folder: Path) -> None:
-    """Run `work(folder)` as `accelerate launch --cpu --num_processes 2` would: in two processes."""
-    folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    start_processes(as_one_of_two, (work, folder, port), nprocs=2, start_method=METHOD)
-
-
-def as_one_of_two(rank: int, work: Any, folder: Path, port: int) -> None:
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    me = processes("cpu")
-    (folder / f"rank{me.process_index}").write_text(str(me.num_processes))
-    work(folder)
 
 
 def train_six_steps(folder: Path) -> None:
