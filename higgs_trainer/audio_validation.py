@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from higgs_trainer.config import Streams, setting
 from ttscommon.errors import UserError
+from ttscommon.evaluation.verdicts import clipped_share
 
 WINDOW, HOP = 0.050, 0.025  # seconds
 N_FFT = 1024
@@ -30,7 +31,7 @@ class ValidationConfig:
     silence_db: float = setting(-50.0, "windows below this are silent, against full scale")
     max_silence: float = setting(0.6, "share of silent windows")
     max_silent_end: float = setting(0.4, "share of the speech that is silence at its end")
-    max_clipped: float = setting(0.001, "share of samples at full scale")
+    max_clipped: float = setting(0.001, "share of samples in flat peaks at full scale")
     max_offset: float = setting(0.05, "mean of the samples")
     min_crest_db: float = setting(6.0, "peak over the mean power; a tone has 3")
     max_flatness: float = setting(0.4, "of the spectrum, where it isn't silent; noise has 0.56")
@@ -112,7 +113,7 @@ class AudioQualityValidator:
         found += [
             _at_most("silence", float(is_silent.mean()), config.max_silence),
             _at_most("silence at the end", _tail(is_silent), config.max_silent_end),
-            _at_most("clipped", float((np.abs(sound) >= 0.999).mean()), config.max_clipped),
+            _at_most("clipped", clipped_share(sound), config.max_clipped),
             _at_most("offset", float(abs(sound.mean())), config.max_offset),
         ]
         if not is_silent.all():

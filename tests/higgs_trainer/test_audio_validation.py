@@ -51,6 +51,12 @@ def test_what_is_wrong_with_sound_is_named(sound, wrong):
     assert wrong in issues(sound)
 
 
+def test_peaks_that_only_reach_full_scale_are_not_clipped():
+    sound = VOICE.copy()
+    sound[::400] = 1.0
+    assert "clipped" not in issues(sound)
+
+
 def test_the_bundled_recordings_pass():
     found = audio.find_audio(Path(__file__).resolve().parents[2] / "examples" / "sample_speaker")
     assert found

@@ -71,10 +71,15 @@ def run_lengths(flags: NDArray[np.bool_]) -> list[int]:
     return (edges[1::2] - edges[::2]).tolist()
 
 
+def clipped_share(audio: NDArray[np.floating]) -> float:
+    """The share of samples (S,) in flat peaks at full scale; one that only reaches it is none."""
+    limit = np.abs(audio) >= FULL_SCALE
+    return sum(n for n in run_lengths(limit) if n >= FLAT_RUN) / max(1, len(audio))
+
+
 def _faults_of_samples(audio: NDArray[np.float32], sample_rate: int) -> list[Verdict]:
     found = []
-    limit = np.abs(audio) >= FULL_SCALE
-    share = sum(n for n in run_lengths(limit) if n >= FLAT_RUN) / len(audio)
+    share = clipped_share(audio)
     if share > CLIPPED_SHARE:
         found.append(Verdict("clipped", f"{100 * share:.2f} % of samples stand at full scale"))
     same = (np.diff(audio) == 0) & (audio[1:] != 0)
