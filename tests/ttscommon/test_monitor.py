@@ -26,6 +26,7 @@ from ttscommon.records import read_kept
 from ttscommon.training import fit
 
 RATE = 16_000
+OLD_SAMPLE = "logs/samples/0000003-generated.flac"
 COMMAND_LINE = "python tools/train_toys.py --speaker ozzy"
 
 
@@ -54,6 +55,20 @@ def train_until_killed(folder: Path, kill_at: int) -> None:
     assert doomed.exitcode == -signal.SIGKILL
 
 
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory) -> tuple[Path, bytes]:
+    """A run that was killed in step 8, writing a line, and went on; and an old sample of it."""
+    folder = tmp_path_factory.mktemp("resumed")
+    train_until_killed(folder, kill_at=8)
+    path = folder / "logs/progress.jsonl"
+    assert read_kept(path)[-1]["step"] == 8  # done again, since step 7 was saved last
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"step": 8, "gro')
+    old = (folder / OLD_SAMPLE).read_bytes()
+    train(folder)
+    return folder, old
+
+
 def page_of(folder: Path) -> str:
     return (folder / "logs/report.html").read_text(encoding="utf-8")
 
@@ -77,14 +92,8 @@ def test_a_line_tells_losses_pace_memory_and_what_is_left(finished):
     assert 0.05 < trained[-1]["memory_gb"] < 20
 
 
-def test_a_killed_run_goes_on_without_a_step_twice(tmp_path):
-    train_until_killed(tmp_path, kill_at=8)
-    path = tmp_path / "logs/progress.jsonl"
-    assert read_kept(path)[-1]["step"] == 8  # done again, since step 7 was saved last
-    with path.open("a", encoding="utf-8") as file:
-        file.write('{"step": 8, "gro')
-    train(tmp_path)
-    records = read_kept(path)
+def test_a_killed_run_goes_on_without_a_step_twice(resumed):
+    records = read_kept(resumed[0] / "logs/progress.jsonl")
     keys = [(record["group"], record["step"]) for record in records]
     assert len(set(keys)) == len(keys)
     assert [step for group, step in keys if group == "val"] == list(range(1, 13))
@@ -93,17 +102,15 @@ def test_a_killed_run_goes_on_without_a_step_twice(tmp_path):
     assert seconds == sorted(seconds)
 
 
-def test_the_page_of_a_resumed_run_holds_what_came_before(tmp_path):
-    train_until_killed(tmp_path, kill_at=8)
-    old = (tmp_path / "logs/samples/0000003-generated.flac").read_bytes()
-    train(tmp_path)
-    page = page_of(tmp_path)
+def test_the_page_of_a_resumed_run_holds_what_came_before(resumed):
+    folder, old = resumed
+    page = page_of(folder)
     assert "at step 1</title>" in page
     assert "at step 12</title>" in page
     assert "From the beginning" in page
     assert "From step 7" in page
-    assert (tmp_path / "logs/samples/0000003-generated.flac").read_bytes() == old
-    samples = [(r["name"], r["step"]) for r in read_kept(tmp_path / "logs/samples.jsonl")]
+    assert (folder / OLD_SAMPLE).read_bytes() == old
+    samples = [(r["name"], r["step"]) for r in read_kept(folder / "logs/samples.jsonl")]
     assert len(set(samples)) == len(samples) == 3 * len({1, *range(3, 13)})
 
 

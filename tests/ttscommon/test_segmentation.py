@@ -6,13 +6,13 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.fresh import FRESH
 from ttscommon import audio as sound
 from ttscommon import clipping, segmentation
 from ttscommon.audio import load, save, trim_silence
@@ -286,13 +286,14 @@ def test_a_recording_of_the_longest_length_fits_with_its_pads_or_is_cut(speaker,
 
 
 def test_a_long_recording_asks_for_the_room_of_its_clips_once(speaker, sentences, monkeypatch):
-    monkeypatch.setattr(clipping, "PART_SECONDS", 2.0)
+    monkeypatch.setattr(clipping, "PART_SECONDS", 5.0)
+    monkeypatch.setattr(clipping, "SEARCH_SECONDS", 2.0)
     asked = []
     free = segmentation.require_free_disk
     monkeypatch.setattr(
         segmentation, "require_free_disk", lambda place, size: (asked.append(size), free(place, 0))
     )
-    audio = joined(sentences, 0.8)
+    audio = joined(sentences[:3], 0.8)
     put(speaker, "talk.wav", audio)
     cut(speaker)
     cut(speaker)
@@ -354,27 +355,25 @@ def test_folders_may_be_given_instead_of_a_speaker(tmp_path, sentences):
     assert (tmp_path / "out" / clip.audio).is_file()
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-from ttscommon import segmentation
-from ttscommon.clip_config import LONGEST_CLIP, ClipConfig
-from ttscommon.workspace import Speaker
-append = segmentation.Ledger.append
-def once(self, key, value):
-    append(self, key, value)
-    os.kill(os.getpid(), 9)
-segmentation.Ledger.append = once
-place = segmentation.Place.of(Speaker("ozzy", Path(sys.argv[1])), None, None)
-segmentation.segment_recordings(place, ClipConfig(workers=1, sample_rate=16000))
-"""
+def cut_and_die(root: Path) -> None:
+    """Killed as soon as one recording is noted."""
+    append = segmentation.Ledger.append
+
+    def once(self: segmentation.Ledger, key: str, value: Any) -> None:
+        append(self, key, value)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    segmentation.Ledger.append = once
+    cut(Speaker("ozzy", root))
 
 
 def test_a_run_killed_after_a_recording_goes_on_with_the_next(speaker, sentences):
     for number in range(3):
         put(speaker, f"{number}.wav", sentences[number])
-    done = subprocess.run([sys.executable, "-c", KILLED, str(speaker.root)], cwd=ROOT)
-    assert done.returncode == -signal.SIGKILL
+    doomed = FRESH.Process(target=cut_and_die, args=(speaker.root,))
+    doomed.start()
+    doomed.join()
+    assert doomed.exitcode == -signal.SIGKILL
     assert not speaker.clips_manifest.exists()
     before = stamps(speaker)
     assert list(before) == ["0.wav"]

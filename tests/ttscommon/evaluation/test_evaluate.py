@@ -82,14 +82,20 @@ def spoiled(audio: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def evaluation(tmp_path_factory, instruments) -> Evaluation:
+def kept(tmp_path_factory) -> Path:
+    """What tests with the same recordings measured, for the next."""
+    return tmp_path_factory.mktemp("kept") / "measured.jsonl"
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory, instruments, kept) -> Evaluation:
     root = tmp_path_factory.mktemp("conditions")
     folders = {
         "base": condition(root / "base", lambda audio: 0.9 * audio),
         "tuned": condition(root / "tuned", spoiled),
         "real": condition(root / "real"),
     }
-    return evaluate(folders, instruments)
+    return evaluate(folders, instruments, cache=kept)
 
 
 def test_the_base_says_the_words_and_the_spoiled_voice_does_not(evaluation):
@@ -254,20 +260,14 @@ def test_what_an_older_program_kept_is_passed_over(tmp_path, instruments):
     assert found[paths[0]].seconds > 0
 
 
-def test_five_texts_show_nothing(tmp_path, instruments):
+def test_five_texts_show_nothing(tmp_path, instruments, kept):
     folders = {
         "base": condition(tmp_path / "base")[:5],
         "tuned": condition(tmp_path / "tuned", spoiled)[:5],
     }
-    found = evaluate(folders, instruments)
+    found = evaluate(folders, instruments, cache=kept)
     assert {rail.status for rail in found.guard_rails} == {"not shown"}
     assert "no recordings to be like" in found.absent["similarity"]
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> Path:
-    """What tests with the same recordings measured, for the next."""
-    return tmp_path_factory.mktemp("kept") / "measured.jsonl"
 
 
 def garbled(folder: Path, text: int = 0) -> list[Utterance]:
@@ -315,16 +315,16 @@ def test_two_tries_of_seven_texts_are_not_fourteen_texts(tmp_path, instruments, 
     assert shares["right_length"].low == pytest.approx(7 / (7 + 1.96**2), abs=1e-3)
 
 
-def test_one_broken_file_of_many_is_left_out_and_named(tmp_path, instruments):
+def test_one_broken_file_of_many_is_left_out_and_named(tmp_path, instruments, kept):
     base, tuned = (condition(tmp_path / name) for name in ("base", "tuned"))
     extra = [replace(one, path=one.path) for one in base + tuned]
     broken = tmp_path / "tuned" / "nan.wav"
     broken.write_bytes(b"")
     many = [*tuned, *tuned[:5], Utterance(broken, "Hello.", None, "nan")]
-    found = evaluate({"base": extra, "tuned": many}, instruments)
+    found = evaluate({"base": extra, "tuned": many}, instruments, cache=kept)
     assert found.skipped == [(str(broken), "audio file has zero bytes")]
     with pytest.raises(UserError, match="1 of 2 files of 'tuned': audio file has zero bytes"):
-        evaluate({"base": base, "tuned": [tuned[0], many[-1]]}, instruments)
+        evaluate({"base": base, "tuned": [tuned[0], many[-1]]}, instruments, cache=kept)
 
 
 def test_conditions_without_a_common_text_are_refused(tmp_path, instruments):
