@@ -57,7 +57,13 @@ class Codec:
 
     @torch.no_grad()
     def encode(self, audio: np.ndarray) -> Tensor:
-        """(K, T) long of (S,) sound at `sample_rate`; T is about S / hop_length."""
+        """(K, T) long of (S,) sound at `sample_rate`; T is about S / hop_length.
+
+        Raises:
+            UserError: if it is too short for one frame
+        """
+        if 2 * len(audio) < self.hop_length:
+            raise UserError(f"no sound: 0 frames, {len(audio)} samples are less than half of one")
         device = next(self.network.parameters()).device
         values = torch.from_numpy(np.ascontiguousarray(audio, np.float32))[None, None].to(device)
         return self.network.encode(values).audio_codes[0].long().cpu()

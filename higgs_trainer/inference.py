@@ -155,7 +155,7 @@ class HiggsVoice:
         """The normalised text of a reference, and its codes (K, T).
 
         Raises:
-            UserError: if it can't be read, is too long, or nothing is said in it
+            UserError: if it can't be read, is too long or too short, or nothing is said in it
         """
         said = normalised(reference.text, self.statistics.text)
         if not has_speech(said):
@@ -165,10 +165,10 @@ class HiggsVoice:
         if seconds > LONGEST_REFERENCE:
             what = f"a reference of {seconds:.1f} s, at most {LONGEST_REFERENCE:g} s are learned"
             raise UserError(what, where=reference.path, fix="take 5 to 15 seconds of it")
-        codes = self.codec.encode(audio.load(reference.path, self.codec.sample_rate))
-        if codes.shape[1] == 0:
-            raise UserError("no sound in the reference: 0 frames", where=reference.path)
-        return said, codes
+        try:
+            return said, self.codec.encode(audio.load(reference.path, self.codec.sample_rate))
+        except UserError as error:
+            raise UserError(error.what, where=reference.path, fix="take 5 to 15 seconds") from error
 
     def _speech(self, cut: Cut) -> Speech:
         sound = np.zeros(0, np.float32) if cut.codes.shape[1] == 0 else self.codec.decode(cut.codes)

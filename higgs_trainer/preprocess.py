@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from higgs_trainer.chatml import ChatSample, read_samples, refuse_defects
+from higgs_trainer.clip_verdicts import Verdicts
 from higgs_trainer.clips import (
     TRAIN,
     VALIDATION,
@@ -18,7 +19,7 @@ from higgs_trainer.clips import (
     write_clips,
 )
 from higgs_trainer.codec import Codec
-from higgs_trainer.config import PrepareConfig
+from higgs_trainer.config import PrepareConfig, Streams
 from higgs_trainer.conversation import Audio, as_read, unspeakable
 from higgs_trainer.statistics import Statistics, write_statistics
 from higgs_trainer.text import has_speech, normalised
@@ -45,6 +46,8 @@ class PrepareReport:
     Attributes:
         n_encoded: audios that the codec heard now; the others it had heard before
         skipped: (what, why)
+        verdicts: file with what was found out about each audio
+        n_odd: audios with something odd about them, of use or not
     """
 
     train: Path
@@ -53,6 +56,8 @@ class PrepareReport:
     n_validation: int
     n_encoded: int
     skipped: list[Skip]
+    verdicts: Path
+    n_odd: int
 
 
 def prepare_samples(
@@ -130,6 +135,10 @@ class _Work:
     def __init__(self, processed: Path, codec: Codec, config: PrepareConfig):
         self.processed, self.codec, self.config = processed, codec, config
         self.store = CodeStore(processed, codec.name)
+        codes = {"n_codes": codec.n_codes, "begin_id": codec.n_codes, "end_id": codec.n_codes + 1}
+        self.verdicts = Verdicts(
+            processed, codec.name, Streams(n_codebooks=codec.n_codebooks, **codes)
+        )
         self.sounds: dict[Path, Sound | str] = {}  # the codes of an audio, or why it has none
         self.skipped: list[Skip] = []
         self.n_encoded = 0
@@ -202,19 +211,32 @@ class _Work:
         if seconds < config.min_duration:
             raise UserError(f"{seconds:.1f} s, shorter than --min-duration {config.min_duration:g}")
         key = content_key(path)
-        codes = self.store.read(key)
+        codes, rate = self.store.read(key), self.codec.sample_rate
+        is_known = codes is not None and self.verdicts.knows(key)
+        heard = None if is_known else audio.load(path, rate)
         if codes is None:
-            codes = self.codec.encode(audio.load(path, self.codec.sample_rate))
-            if codes.shape[1] == 0:
-                raise UserError("no sound: 0 frames")
+            assert heard is not None
+            codes = self.codec.encode(heard)
             self.store.write(key, codes)
             self.n_encoded += 1
             if self.n_encoded % LOG_EVERY == 0:
                 log.info("encoded %d audios", self.n_encoded)
+        if heard is not None:
+            self.verdicts.add(key, heard, rate, codes)
+        useless = self.verdicts.useless(key, path.name)
+        if useless:
+            raise UserError(useless)
         return Sound(path.name, key, codes.shape[1])
 
     def require_enough(self, n_good: int, where: Path) -> None:
         n_all = n_good + len(self.skipped)
+        if self.config.strict and self.skipped:
+            (what, why), n_bad = self.skipped[0], len(self.skipped)
+            raise UserError(
+                f"{n_bad} of {n_all} are of no use, {what} first: {why}",
+                where=where,
+                fix="mend them or take them out; without --strict they are left out",
+            )
         if n_good == 0 or len(self.skipped) > MOST_BAD * n_all:
             why, count = Counter(reason for _, reason in self.skipped).most_common(1)[0]
             raise UserError(
@@ -232,6 +254,8 @@ class _Work:
         write_statistics(self.processed, Statistics.of(spoken, self.config.text))
         for place, clips in zip(places, (train, validation), strict=True):
             write_clips(place, clips, self.codec.name)
-        return PrepareReport(
-            *places, len(train), len(validation), self.n_encoded, list(self.skipped)
-        )
+        n_odd = self.verdicts.write()
+        if n_odd:
+            log.warning("%d audios have something odd about them: %s", n_odd, self.verdicts.path)
+        counts = len(train), len(validation), self.n_encoded
+        return PrepareReport(*places, *counts, list(self.skipped), self.verdicts.path, n_odd)

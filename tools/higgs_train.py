@@ -34,7 +34,7 @@ from ttscommon.cli import Parser, add_config_flags, add_device, add_overwrite, g
 from ttscommon.config import load
 from ttscommon.errors import UserError
 from ttscommon.launching import same_command
-from ttscommon.train_settings import BATCHES, LENGTH, MACHINE, RATES, REPORTS
+from ttscommon.train_settings import BATCHES, LENGTH, MACHINE, RATES, REPORTS, SAMPLES
 
 LOSSES = ["text_loss_weight", "audio_loss_weight", "reference_share", "seed"]
 LORA = ["lora_rank", "lora_alpha", "lora_dropout"]
@@ -83,7 +83,7 @@ def build_parser() -> Parser:
         "--resume-from", metavar="DIR", help='"latest" or the --output-dir; it goes on anyway'
     )
     add_overwrite(out)
-    add_config_flags(out, HiggsTrainConfig, REPORTS)
+    add_config_flags(out, HiggsTrainConfig, [*REPORTS, *SAMPLES])
     add_device(machine)
     add_precision(machine)
     add_config_flags(machine, HiggsTrainConfig, MACHINE)
@@ -135,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         heard = place.folder / "quick_test.wav"
         verdict = try_out(networks, report.best, job.validation, heard, device=args.device)
         print(f"Spoke {heard}: {verdict}; a model of random weights speaks noise")
+    print(f"Listen: {listen(args, report.best)}")
     print(f"Next: {check(args, report.best)}")
     return 0
 
@@ -161,6 +162,14 @@ def validate(wanted: Any, prepare: PrepareConfig) -> int:
         print(line)
     print(f"{len(found)} defects" if found else "No defects.")
     return 1 if found else 0
+
+
+def listen(args: Any, adapter: Path) -> str:
+    """What to type to hear it."""
+    words = ["--speaker", args.speaker] if args.speaker else ["--lora-path", str(adapter)]
+    words += ["--model-path", str(args.model_path)]
+    words += ["--audio-tokenizer-path", str(args.audio_tokenizer_path), "--text", "Hello there."]
+    return shlex.join(["python", "tools/higgs_infer.py", *words])
 
 
 def check(args: Any, adapter: Path) -> str:

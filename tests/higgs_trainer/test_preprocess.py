@@ -256,3 +256,22 @@ def test_samples_without_a_word_are_left_out(samples, codec, tmp_path):
     (folder / "samples.json").write_text(json.dumps(records), encoding="utf-8")
     report = prepare_samples(folder / "samples.json", tmp_path / "out", codec, CONFIG)
     assert "turn 3 of the user has nothing to say: '...!'" in dict(report.skipped)["samples_3"]
+
+
+def test_audio_of_no_frames_is_left_out_however_short_is_allowed(samples, codec, tmp_path):
+    folder = shutil.copytree(samples.parent, tmp_path / "data")
+    click = np.full(300, 0.1, np.float32)
+    audio.save(folder / "samples_audio" / "bruno_01_target.wav", click, 24000)
+    config = PrepareConfig(min_duration=0.0)
+    report = prepare_samples(folder / "samples.json", tmp_path / "out", codec, config)
+    assert "bruno_01_target.wav: no sound: 0 frames" in dict(report.skipped)["samples_2"]
+
+
+def test_stored_codes_that_the_model_has_not_are_refused_by_name(
+    samples, codec, miniature, tmp_path
+):
+    prepared = read_prepared(prepare_samples(samples, tmp_path, codec, CONFIG).train)
+    target = prepared.clips[0].target
+    prepared.store.write(target.key, prepared.store.codes(target) + 64)
+    with pytest.raises(UserError, match="the model's are below 64"):
+        plan_of(prepared, miniature).load(BatchKey(0, 0, (0,)))

@@ -116,8 +116,10 @@ def test_references_that_cannot_be_used_are_refused(voice, tmp_path):
     hum = np.sin(np.arange(24000 * 31) / 20).astype(np.float32)
     audio.save(tmp_path / "long.wav", hum, 24000)
     audio.save(tmp_path / "short.wav", hum[:24000], 24000)
+    audio.save(tmp_path / "click.wav", hum[:400], 24000)
     for name, text, what in (
         ("long.wav", "Hm.", "31.0 s, at most 30"),
+        ("click.wav", "Hm.", "0 frames"),
         ("short.wav", " ", "has no text"),
         ("gone.wav", "Hm.", "no such audio"),
     ):
