@@ -190,7 +190,13 @@ def test_nothing_is_measured_twice_also_after_a_kill_in_the_middle_of_a_line(
 
 @dataclass(frozen=True)
 class Expecting:
-    """Hears hesitations only if it is told of some, as Whisper does, and another word for one."""
+    """Hears hesitations only if it is told of some, as Whisper does, and another word for one.
+
+    Attributes:
+        most: words that it hears of a text with hesitations
+    """
+
+    most: int | None = None
 
     def text(self, audio: np.ndarray, sample_rate: int, language: str) -> str:
         raise AssertionError("words are asked for")
@@ -198,8 +204,10 @@ class Expecting:
     def words(
         self, audio: np.ndarray, sample_rate: int, language: str, prompt: str = ""
     ) -> list[Word]:
-        said = "Um, please, uh, bold on" if "um" in prompt.lower() else "Please hold on"
-        return [Word(word, i / 4, (i + 1) / 4) for i, word in enumerate(said.split())]
+        said = ["Please", "hold", "on"]
+        if "um" in prompt.lower():
+            said = ["Um,", "please,", "uh,", "bold", "on"][: self.most]
+        return [Word(word, i / 4, (i + 1) / 4) for i, word in enumerate(said)]
 
     def spoken_language(self, audio: np.ndarray, sample_rate: int) -> str:
         return "en"
@@ -214,8 +222,16 @@ def test_hesitations_are_listened_for_in_a_hearing_of_their_own(tmp_path):
     result = evaluate({"base": [one], "tuned": [one]}, instruments).results[0]
     assert result.values["wer"] == 0
     assert result.parts["fillers_per_100_words"] == [2, 0.03]
-    unknown = replace(instruments, language="ja")  # whose hesitations nobody told us
-    found = measure_all([one.path], unknown, cache=None)[one.path]
+
+
+@pytest.mark.parametrize(
+    ("language", "most"),
+    [("ja", None), ("en", 0), ("en", 1)],  # nobody told us of Japanese hesitations; breaks off
+)
+def test_where_hesitations_are_not_heard_the_plain_hearing_stands(tmp_path, language, most):
+    instruments = Instruments(transcriber=Expecting(most), language=language, has_quality=False)
+    path = condition(tmp_path / "base")[0].path
+    found = measure_all([path], instruments, cache=None)[path]
     assert (found.heard, found.verbatim) == ("Please hold on", None)
 
 
