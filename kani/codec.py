@@ -33,7 +33,7 @@ FRAMES_AT_ONCE = 256  # 20 s, 0.3 GB
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodecConfig:
+class NanoCodecConfig:
     """The shape of a NanoCodec; by default that of 0.6 kbit/s and 12.5 frames a second.
 
     Attributes:
@@ -52,7 +52,7 @@ class CodecConfig:
     levels: tuple[int, ...] = (9, 8, 8, 7)
 
     @classmethod
-    def tiny(cls) -> CodecConfig:
+    def tiny(cls) -> NanoCodecConfig:
         """The same graph with few channels."""
         return cls(encoder_channels=2, decoder_channels=64)
 
@@ -84,7 +84,7 @@ class CodecConfig:
 class Encoder(nn.Module):
     """Sound to latents: (B, T * samples_per_frame, 1) -> (B, T, D)."""
 
-    def __init__(self, config: CodecConfig):
+    def __init__(self, config: NanoCodecConfig):
         super().__init__()
         width, self.rates = config.encoder_channels, config.down_rates
         self.pre_conv = SameConv(1, width, EDGE_SIZE)
@@ -109,7 +109,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents to sound: (B, T, D) -> (B, T * samples_per_frame, 1)."""
 
-    def __init__(self, config: CodecConfig):
+    def __init__(self, config: NanoCodecConfig):
         super().__init__()
         width = config.decoder_channels
         self.pre_conv = CausalConv(config.latent_dim, width, EDGE_SIZE)
@@ -134,7 +134,7 @@ class Decoder(nn.Module):
 class Quantizer(nn.Module):
     """Latents to codes, a group of numbers each."""
 
-    def __init__(self, config: CodecConfig):
+    def __init__(self, config: NanoCodecConfig):
         super().__init__()
         self.fsqs = nn.ModuleList(FiniteScalars(config.levels) for _ in range(config.n_codebooks))
 
@@ -165,7 +165,7 @@ class NanoCodec(nn.Module):
         frames_at_once: of all rows together, in a piece
     """
 
-    def __init__(self, config: CodecConfig, frames_at_once: int = FRAMES_AT_ONCE):
+    def __init__(self, config: NanoCodecConfig, frames_at_once: int = FRAMES_AT_ONCE):
         super().__init__()
         self.config, self.frames_at_once, self.name = config, frames_at_once, ""
         self.audio_encoder = Encoder(config)
@@ -272,7 +272,7 @@ def _residual_reach() -> int:
     )
 
 
-def _encoder_context(config: CodecConfig) -> int:
+def _encoder_context(config: NanoCodecConfig) -> int:
     """Frames: the reach of each stage and of the convolution behind it, in samples."""
     samples, apart = EDGE_SIZE // 2, 1
     for rate in config.down_rates:
@@ -281,7 +281,7 @@ def _encoder_context(config: CodecConfig) -> int:
     return math.ceil(samples / apart) + EDGE_SIZE // 2
 
 
-def _decoder_context(config: CodecConfig) -> int:
+def _decoder_context(config: NanoCodecConfig) -> int:
     samples, apart = LAST_SIZE - 1, 1
     for rate in reversed(config.up_rates):
         samples += _residual_reach() * apart

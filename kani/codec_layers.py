@@ -20,14 +20,24 @@ EPSILON = 1e-9
 WIDE = 1024  # numbers of a row from which on a row's own overhead doesn't matter
 
 
-def convolved(x: Tensor, conv: nn.Conv1d) -> Tensor:
-    """`conv` without its padding."""
-    weight, stride, dilation = conv.weight, conv.stride[0], conv.dilation[0]
+def convolved(x: Tensor, conv: nn.Conv1d, n_zeros: int = 0) -> Tensor:
+    """`conv` without its own padding.
+
+    Args:
+        n_zeros: to put in front of `x`
+    """
     flat = x.transpose(1, 2)[:, :, None]  # (B, C, 1, T), channels last in memory
     found = F.conv2d(
-        flat, weight[:, :, None], conv.bias, stride=(1, stride), dilation=(1, dilation)
+        flat,
+        conv.weight[:, :, None],
+        conv.bias,
+        stride=(1, conv.stride[0]),
+        padding=(0, n_zeros),
+        dilation=(1, conv.dilation[0]),
     )
-    return found[:, :, 0].transpose(1, 2).contiguous()
+    # The zeros are behind it too: a few samples computed for nothing cost less than a copy of `x`.
+    found = found[:, :, 0].transpose(1, 2)
+    return (found[:, : x.shape[1]] if n_zeros else found).contiguous()
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class CausalConv(nn.Module):
 
     def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
         del ends  # what stands behind an end isn't seen before it
-        return convolved(F.pad(x, (0, 0, self.reach, 0)), self.conv)
+        return convolved(x, self.conv, self.reach)
 
 
 class CausalUpsample(nn.Module):
@@ -137,20 +147,24 @@ class HalfSnake(nn.Module):
         # ReLU is, without a leak where the snake is.
         rest = alpha.new_zeros(self.n_channels - len(alpha))
         alphas = torch.cat([alpha, rest])
-        heights = torch.cat([(alpha + EPSILON).reciprocal().sqrt(), rest])
+        heights = torch.cat([(alpha + EPSILON).reciprocal(), rest])
         slopes = torch.cat([torch.ones_like(alpha), rest + LEAK])
         times = math.gcd(x.numel() // self.n_channels, max(1, WIDE // self.n_channels))
         rows = x.view(-1, times * self.n_channels)
-        waves = (rows * alphas.repeat(times)).sin_().mul_(heights.repeat(times))
-        found = torch.maximum(rows, rows * slopes.repeat(times))
-        return found.addcmul_(waves, waves).view_as(x)
+        waves = (rows * alphas.repeat(times)).sin_()
+        found = F.prelu(rows, slopes.repeat(times))
+        return found.addcmul_(waves, waves * heights.repeat(times)).view_as(x)
 
 
 class LeakyReLU(nn.Module):
     """The encoder's activation."""
 
+    def __init__(self, *, inplace: bool = False):
+        super().__init__()
+        self.inplace = inplace
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x, LEAK)
+        return F.leaky_relu(x, LEAK, self.inplace)
 
 
 class Unit(nn.Module):
@@ -159,8 +173,8 @@ class Unit(nn.Module):
     def __init__(self, n_channels: int, size: int, dilation: int, *, is_causal: bool):
         super().__init__()
         make = CausalConv if is_causal else SameConv
-        act = (lambda: HalfSnake(n_channels)) if is_causal else LeakyReLU
-        self.input_activation, self.skip_activation = act(), act()
+        self.input_activation = HalfSnake(n_channels) if is_causal else LeakyReLU()
+        self.skip_activation = HalfSnake(n_channels) if is_causal else LeakyReLU(inplace=True)
         self.input_conv = make(n_channels, n_channels, size, dilation=dilation)
         self.skip_conv = make(n_channels, n_channels, size)
 

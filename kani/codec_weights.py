@@ -19,7 +19,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from kani.codec import CodecConfig, NanoCodec
+from kani.codec import NanoCodec, NanoCodecConfig
 from kani.codec_layers import DILATIONS, SIZES
 from ttscommon.errors import UserError
 from ttscommon.files import require_free_disk
@@ -104,14 +104,14 @@ def codec_file(path: Path) -> Path:
     raise UserError(f"no codec ({' or '.join(SUFFIXES)}) in this folder", where=path, fix=FETCH)
 
 
-def folded_shapes(config: CodecConfig) -> dict[str, tuple[int, ...]]:
+def folded_shapes(config: NanoCodecConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of `NanoCodec`, without memory for them."""
     with torch.device("meta"):
         state = NanoCodec(config).state_dict()
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def official_shapes(config: CodecConfig) -> dict[str, tuple[int, ...]]:
+def official_shapes(config: NanoCodecConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the generator in NeMo's file."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in folded_shapes(config).items():
@@ -203,13 +203,13 @@ def _renamed(name: str) -> str:
 
 def _config_of(
     tensors: Mapping[str, Tensor], settings: Mapping[str, Any], file: Path
-) -> CodecConfig:
+) -> NanoCodecConfig:
     """The shape that the tensors have."""
     _require_computable(settings, file)
     try:
         levels = tensors["vector_quantizer.fsqs.0.num_levels"].flatten().tolist()
-        config = CodecConfig(
-            sample_rate=int(settings.get("sample_rate", CodecConfig.sample_rate)),
+        config = NanoCodecConfig(
+            sample_rate=int(settings.get("sample_rate", NanoCodecConfig.sample_rate)),
             encoder_channels=len(tensors["audio_encoder.pre_conv.conv.bias"]),
             decoder_channels=len(tensors["audio_decoder.pre_conv.conv.bias"]),
             down_rates=_rates(tensors, "audio_encoder.down_sample_conv_layers"),
@@ -253,7 +253,7 @@ def _require_computable(settings: Mapping[str, Any], file: Path) -> None:
             raise UserError(f"another codec: its {part} is a {found}", where=file, fix=FETCH)
 
 
-def _require_sound(state: Mapping[str, Tensor], config: CodecConfig, file: Path) -> None:
+def _require_sound(state: Mapping[str, Tensor], config: NanoCodecConfig, file: Path) -> None:
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise UserError(f"{name} holds NaN or infinity", where=file, fix=FETCH)

@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from kani.codec import CodecConfig, NanoCodec
+from kani.codec import NanoCodec, NanoCodecConfig
 from kani.codec_weights import SETTINGS_FILE, unfold
 from kani.codec_weights import WEIGHTS_FILE as CODEC_WEIGHTS
 from kani.tokens import TokenSpace
@@ -92,7 +92,7 @@ def _write_model(folder: Path) -> None:
 
 
 def _write_codec(path: Path) -> None:
-    config = CodecConfig.tiny()
+    config = NanoCodecConfig.tiny()
     codec = NanoCodec(config).requires_grad_(False)
     codec.audio_encoder.post_conv.conv.weight.mul_(LIVELINESS)
     settings = {

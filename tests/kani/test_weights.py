@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kani.codec import CodecConfig
+from kani.codec import NanoCodecConfig
 from kani.codec_weights import official_shapes, unfold
 from kani.weights import load_codec, load_language_model, load_tokenizer, shapes_of
 from tests.kani.golden import FOLDER, described, tensors
@@ -21,7 +21,7 @@ from ttscommon.files import read_json, write_json
 
 def test_the_codecs_names_and_shapes_are_those_of_the_release():
     golden = {name: tuple(shape) for name, shape in described("keys")["nanocodec"].items()}
-    assert official_shapes(CodecConfig()) == golden
+    assert official_shapes(NanoCodecConfig()) == golden
 
 
 @pytest.mark.parametrize("is_tied", [True, False])
@@ -52,7 +52,7 @@ GOLDEN = "codec_tiny_weights.safetensors"
 
 def test_a_codec_is_read_from_an_archive(miniature):
     codec = load_codec(miniature[1])
-    assert codec.config == CodecConfig.tiny()
+    assert codec.config == NanoCodecConfig.tiny()
     assert codec.name
     assert not codec.training
 
@@ -61,7 +61,7 @@ def test_what_nemo_needs_for_training_only_is_left_out(miniature, tmp_path):
     state = unfold(load_codec(miniature[1]).state_dict())
     state["discriminator.conv.weight"] = torch.zeros(3)
     path = archive(tmp_path, state, settings_of(miniature[1]))
-    assert load_codec(path).config == CodecConfig.tiny()
+    assert load_codec(path).config == NanoCodecConfig.tiny()
 
 
 def test_an_archive_writes_nowhere_and_runs_nothing(miniature, tmp_path):

@@ -1,0 +1,205 @@
+"""Speak with a KaniTTS model: a released one, one that was trained here, or a base with an adapter.
+
+How codes are drawn stands in inference_config.yaml; a flag wins over it. With --stream the sound is
+decoded while it is being generated, and the time to the first of it is told.
+
+Example: python tools/kani_infer.py --model-dir models/alice --codec nanocodec.nemo --text "Hello."
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
+from kani.config import InferenceConfig, ModelConfig
+from kani.config_files import CONFIG_DIR, read
+from kani.sampling import Sampling
+from ttscommon.cli import (
+    Parser,
+    add_config_flags,
+    add_device,
+    add_json,
+    add_overwrite,
+    given,
+    run,
+)
+from ttscommon.errors import UserError
+from ttscommon.files import write_json
+from ttscommon.outputs import read_texts, require_new, require_writable, speech_paths
+
+DECODING = ("temperature", "top_p", "repetition_penalty", "repetition_window", "max_new_tokens")
+PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def build_parser() -> Parser:
+    parser = Parser(__doc__)
+    data, decoding, model, out, machine = map(
+        parser.add_argument_group, ("data", "decoding", "model", "output", "machine")
+    )
+    data.add_argument("--text", "-t", help="what to say")
+    data.add_argument("--text-file", type=Path, help="UTF-8 file with one text a line")
+    data.add_argument(
+        "--speaker-id", help="as in dataset_config.yaml; for kani-tts-2 a language, such as en_us"
+    )
+    decoding.add_argument("--seed", type=int, help="the same gives the same sound (default: 0)")
+    add_config_flags(decoding, Sampling, DECODING)
+    decoding.add_argument("--stream", action="store_true", help="decode while generating")
+    model.add_argument("--model-dir", type=Path, required=True, help="folder of the model")
+    model.add_argument(
+        "--codec", type=Path, required=True, help="weights of NanoCodec: .nemo or .safetensors"
+    )
+    model.add_argument("--lora-path", type=Path, help="folder of an adapter")
+    model.add_argument(
+        "--lora-scale", type=float, help="strength of the adapter; 1 is as trained (default: 1)"
+    )
+    model.add_argument(
+        "--config-dir", type=Path, default=CONFIG_DIR, help="folder of the six YAML files"
+    )
+    out.add_argument("--output", "-o", type=Path, help="wave file (default: after the text)")
+    out.add_argument("--output-dir", type=Path, default=Path(), help="folder for it")
+    add_overwrite(out)
+    add_json(out, "measured")
+    add_device(machine)
+    machine.add_argument(
+        "--amp", choices=tuple(PRECISIONS),
+        help="precision of the language model (default: by the files on a GPU, no on a CPU)",
+    )  # fmt: skip
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = build_parser()
+    args = parser.parse(argv)
+    _require_inputs(parser, args)
+    config: InferenceConfig = read(
+        InferenceConfig, args.config_dir / "inference_config.yaml"
+    ).require()
+    sampling = _sampling(args, config)
+    texts = read_texts(args.text_file) if args.text_file else [args.text]
+    texts = [text for text in texts for _ in range(config.generation.num_return_sequences)]
+    paths = [args.output] if args.output else speech_paths(texts, args.output_dir, "kani")
+    if len(paths) < len(texts):
+        parser.error("--output names one file; use --output-dir for several")
+    others = [args.json] if args.json else []
+    require_new([*paths, *others], overwrite=args.overwrite)
+    for path in (paths[0], *others):
+        require_writable(path)
+    voice = _voice(args, config)
+    speak = _streamed if args.stream else _at_once
+    results = list(speak(voice, args.speaker_id, sampling, texts, paths))
+    if args.json:
+        write_json(args.json, _report(args, sampling, results))
+    silent = [one["text"] for one in results if one["path"] is None]
+    if silent:
+        raise UserError(
+            f"nothing was said for {len(silent)} of {len(texts)} texts: '{silent[0][:40]}'",
+            fix="another --seed, or a model that was trained longer",
+        )
+
+
+def _require_inputs(parser: Parser, args: argparse.Namespace) -> None:
+    if (args.text is None) == (args.text_file is None):
+        parser.error("say what: --text TEXT or --text-file FILE")
+    if args.output and args.output.suffix.lower() != ".wav":
+        parser.error(f"--output writes a .wav file, got {args.output}")
+    if args.lora_scale is not None and args.lora_path is None:
+        parser.error("--lora-scale is the strength of --lora-path FOLDER")
+
+
+def _sampling(args: argparse.Namespace, config: InferenceConfig) -> Sampling:
+    found = config.generation
+    from_files = {
+        "max_new_tokens": found.max_new_tokens,
+        "temperature": found.temperature if found.do_sample else 0.0,
+        "top_p": found.top_p,
+        "repetition_penalty": found.repetition_penalty,
+    }
+    return Sampling(**{**from_files, **given(args, Sampling), "seed": args.seed or 0})
+
+
+def _voice(args: argparse.Namespace, config: InferenceConfig) -> Any:
+    """The model, the codec and the adapter."""
+    space = read(ModelConfig, args.config_dir / "model_config.yaml").require().space
+    import torch
+
+    from kani.inference import KaniVoice
+    from ttscommon.machine import on_cpu
+
+    wanted = config.model.torch_dtype.replace("auto", "bfloat16")
+    name = PRECISIONS[args.amp] if args.amp else "float32" if on_cpu(args.device) else wanted
+    return KaniVoice.open(
+        args.model_dir,
+        args.codec,
+        adapter=args.lora_path,
+        scale=1.0 if args.lora_scale is None else args.lora_scale,
+        space=space,
+        device=args.device,
+        dtype=getattr(torch, name),
+    )
+
+
+def _at_once(
+    voice: Any, speaker: str | None, sampling: Sampling, texts: list[str], paths: list[Path]
+) -> Iterator[dict[str, Any]]:
+    start = time.perf_counter()
+    speeches = voice.speak(texts, speaker=speaker, sampling=sampling)
+    seconds = time.perf_counter() - start
+    share = seconds / max(sum(speech.seconds for speech in speeches), 1e-9)
+    for text, path, speech in zip(texts, paths, speeches, strict=True):
+        told = {"problem": speech.extracted.problem, "n_frames": speech.extracted.codes.shape[1]}
+        yield _tell(text, path, speech.audio, speech.sample_rate, {**told, "rtf": share})
+
+
+def _streamed(
+    voice: Any, speaker: str | None, sampling: Sampling, texts: list[str], paths: list[Path]
+) -> Iterator[dict[str, Any]]:
+    import numpy as np
+
+    rate = voice.codec.config.sample_rate
+    for text, path in zip(texts, paths, strict=True):
+        start, first, sounds = time.perf_counter(), None, []
+        for sound in voice.stream(text, speaker=speaker, sampling=sampling):
+            first = first or time.perf_counter() - start
+            sounds.append(sound)
+        audio = np.concatenate(sounds) if sounds else np.zeros(0, np.float32)
+        share = (time.perf_counter() - start) / max(len(audio) / rate, 1e-9)
+        yield _tell(text, path, audio, rate, {"first_sound": first, "rtf": share})
+
+
+def _tell(text: str, path: Path, sound: Any, rate: int, told: dict[str, Any]) -> dict[str, Any]:
+    """Write a wave file, and say so."""
+    from ttscommon import audio
+
+    duration = len(sound) / rate
+    if not len(sound):
+        return {"text": text, "path": None, "duration": 0.0, **told}
+    audio.save(path, sound, rate)
+    first = f"  first sound after {told['first_sound']:.2f} s" if told.get("first_sound") else ""
+    print(f"{path}  {duration:.2f} s  RTF {told['rtf']:.3f}{first}")
+    return {"text": text, "path": str(path), "duration": duration, **told}
+
+
+def _report(
+    args: argparse.Namespace, sampling: Sampling, results: list[dict[str, Any]]
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "format": "kani.speech",
+        "version": 1,
+        "model": str(args.model_dir),
+        "codec": str(args.codec),
+        "lora": str(args.lora_path) if args.lora_path else None,
+        "speaker_id": args.speaker_id,
+        "sampling": asdict(sampling),
+        "results": results,
+    }
+
+
+if __name__ == "__main__":
+    run(main)
