@@ -6,6 +6,10 @@ LPr: random vectors; LP@0.5: another strength; R: real recordings that nothing w
 and P or LP must be there. All but R speak the same texts, with the same seeds ("seed3" in a file's
 name). The speech may come from any program. A run that was stopped goes on where it was.
 
+--others, a folder of real recordings for each of ten people or more, lets a classifier tell whose
+manner it is. --labelled, a folder with a table of what is said word for word, "..." for each pause,
+corrects what is counted for the detectors' errors.
+
 Exit code 3: a guard rail failed (words, voice, quality, far too many or too few events).
 
 Example: python tools/evaluate_patterns.py B0=out/base LP=out/tuned LP0=out/off R=held_out
@@ -15,7 +19,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +37,7 @@ from ttscommon.files import write_json
 from ttscommon.outputs import require_new, require_writable
 
 if TYPE_CHECKING:
+    from ttscommon.evaluation.comparison import Context
     from ttscommon.evaluation.conditions import Utterance
     from ttscommon.evaluation.evaluate import Evaluation
     from ttscommon.evaluation.pattern_protocol import PatternResult
@@ -48,6 +53,11 @@ def build_parser() -> Parser:
     )
     data.add_argument("conditions", nargs="+", metavar="NAME=FOLDER", help="what to compare")
     data.add_argument("--texts", type=Path, help="table of audio_path,text for every condition")
+    data.add_argument("--others", type=Path, nargs="+", default=[], metavar="FOLDER",
+                      help="real recordings, a folder for each other person")  # fmt: skip
+    data.add_argument(
+        "--labelled", type=Path, metavar="FOLDER", help="recordings with hand-written pauses"
+    )
     add_measuring(measuring)
     output.add_argument(
         "--output-dir", type=Path, help="for all that is written (default: pattern_evaluation)"
@@ -73,9 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ttscommon.evaluation.pattern_protocol import find_roles
 
     find_roles(list(folders))
-    utterances = _utterances(folders, args.texts)
-    evaluation, manners = _measure(utterances, args, output / KEPT)
-    result = _judge(evaluation, manners)
+    utterances, more = _utterances(folders, args.texts), _more(args)
+    evaluation, context = _measure(utterances, more, args, output / KEPT)
+    manners = {name: context.manners(own) for name, own in utterances.items()}
+    result = _with_more(_judge(evaluation, manners), manners, more, context)
     evaluation.write(paths["evaluation.json"])
     write_json(paths["patterns.json"], result.to_dict())
     _write_pages(result, evaluation, manners, utterances, paths, args.max_clips)
@@ -98,10 +109,58 @@ def _utterances(folders: Mapping[str, Path], texts: Path | None) -> dict[str, Se
     return found
 
 
+@dataclass(frozen=True)
+class _More:
+    """What isn't compared: real people, and recordings with hand-written pauses."""
+
+    others: Mapping[str, Sequence[Utterance]] = field(default_factory=dict)
+    labelled: Sequence[Utterance] = ()
+
+
+def _more(args: Any) -> _More:
+    from ttscommon.errors import UserError
+    from ttscommon.evaluation.conditions import find_utterances
+
+    others = {str(folder): find_utterances(folder) for folder in args.others}
+    labelled = find_utterances(args.labelled) if args.labelled else []
+    with_text = [one for one in labelled if one.text]
+    if labelled and not with_text:
+        fix = "transcripts.csv with audio_path,text: every word, and ... for each pause"
+        raise UserError("nothing is labelled here", where=args.labelled, fix=fix)
+    return _More(others, with_text)
+
+
+def _with_more(
+    result: PatternResult, manners: Mapping[str, list[Any]], more: _More, context: Context
+) -> PatternResult:
+    """What only others and labelled recordings can tell."""
+    from ttscommon.evaluation.detection import Labelled, correct, without_rests
+    from ttscommon.evaluation.pattern_protocol import BASE, REAL
+    from ttscommon.evaluation.style_identity import identify_style
+
+    if more.others:
+        spoken = {name: own for name, own in manners.items() if name != REAL}
+        others = {name: context.manners(own) for name, own in more.others.items()}
+        style = identify_style(spoken, manners[REAL], others, BASE)
+        result = replace(result, style=style)
+    if more.labelled:
+        known = [one for one in more.labelled if context.measured[one.path].trouble is None]
+        labelled = [
+            Labelled(
+                one.text or "",
+                context.manner(replace(one, text=without_rests(one.text or ""))).places,
+                context.measured[one.path].heard or "",
+            )
+            for one in known
+        ]
+        result = replace(result, corrected=correct(manners, labelled, context.language, REAL))
+    return result
+
+
 def _measure(
-    utterances: Mapping[str, Sequence[Utterance]], args: Any, cache: Path
-) -> tuple[Evaluation, dict[str, list[Any]]]:
-    """Numbers of all utterances, and how each is spoken."""
+    utterances: Mapping[str, Sequence[Utterance]], more: _More, args: Any, cache: Path
+) -> tuple[Evaluation, Context]:
+    """Numbers of all utterances, and what tells how each is spoken."""
     from ttscommon.evaluation.comparison import Context
     from ttscommon.evaluation.evaluate import evaluate
     from ttscommon.evaluation.measuring import load_instruments, measure_all
@@ -120,16 +179,11 @@ def _measure(
         )
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt("stopped; the same command goes on from here") from stop
-    paths = [one.path for own in utterances.values() for one in own]
-    measured = measure_all(paths, instruments, cache=cache)  # read from the cache
-    readable = {
-        name: [one for one in own if measured[one.path].trouble is None]
-        for name, own in utterances.items()
-    }
-    context = Context(measured, readable[REAL], instruments.language)
-    return evaluation, {
-        name: [context.manner(one) for one in own] for name, own in readable.items()
-    }
+    everything = [*utterances.values(), *more.others.values(), more.labelled]
+    paths = [one.path for own in everything for one in own]
+    measured = measure_all(paths, instruments, cache=cache, n_processes=n)  # mostly from the cache
+    real = [one for one in utterances[REAL] if measured[one.path].trouble is None]
+    return evaluation, Context(measured, real, instruments.language)
 
 
 def _judge(evaluation: Evaluation, manners: Mapping[str, list[Any]]) -> PatternResult:
@@ -176,6 +230,11 @@ def _report(result: PatternResult, evaluation: Evaluation) -> bool:
             print(f"{name}: {scores[MEAN]} of the way from the base to the speaker")
     for measure, why in result.refused.items():
         print(f"not scored: {measure}: {why}")
+    if result.style is not None:
+        print(f"Whose manner, by a classifier: {result.style.summary(result.roles.system)}")
+    for event, own in result.corrected.items():
+        told = own.refused or f"{result.roles.system} has {own.ratios.get(result.roles.system)} "
+        print(f"{event}, corrected: {told}" + ("" if own.refused else "times as many"))
     for note in result.notes:
         print(f"Note: {note}")
     failed = [rail for rail in evaluation.failures if rail.condition == result.roles.system]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.indextts.planted import SAMPLE as SAMPLES
 from tests.indextts.planted import sample_recordings
 from tools.evaluate_patterns import main
 from ttscommon.audio import load, save
@@ -53,11 +54,17 @@ def test_pauses_that_a_pattern_brings_are_shown_to_come_from_it(tmp_path, capsys
     output = tmp_path / "out"
     words = [f"{name}={folder}" for name, folder in folders.items()]
     words += ["--whisper-model", "none", "--output-dir", str(output), "--max-clips", "4"]
+    (folders["R"] / "transcripts.csv").write_text(
+        "audio_path,text\n" + "".join(f"r{i}.wav,one... two\n" for i in range(N_TEXTS)), "utf-8"
+    )
+    words += ["--others", str(folders["B0"]), "--labelled", str(folders["R"])]
     main(words)
     said = capsys.readouterr().out
     assert "not testable: the manner carries over to new texts (only pause_rate" in said
     assert "shown: it is the pattern that does it" in said
     assert "Note: 8 texts are few" in said
+    assert "by a classifier: 1 other people are few" in said
+    assert "pauses, corrected: 0 labelled events" in said  # none without a recogniser's words
     found = json.loads((output / "patterns.json").read_text(encoding="utf-8"))
     assert found["transfer"]["LP"]["pause_rate"]["value"] > 0.5
     assert found["transfer"]["LP0"]["pause_rate"]["value"] < 0.2
@@ -97,6 +104,7 @@ def test_wrong_usage_exits_with_two(words, said, capsys):
         (["B0=a", "LP=b"], "real recordings"),
         (["B0=a", "R=b", "tuned=c"], "no condition of this protocol"),
         (["B0=a", "R=b", "LP=c"], "no such folder"),
+        ([*(f"{name}={SAMPLES}" for name in ("B0", "R", "LP")), "--others", "a"], "no such folder"),
     ],
 )
 def test_what_is_missing_is_said_before_anything_is_measured(words, said, tmp_path):

@@ -96,6 +96,11 @@ class Context:
             fillers=find_fillers(verbatim, self.language),
         )
 
+    def manners(self, utterances: Sequence[Utterance]) -> list[Manner]:
+        """How those are spoken that could be read."""
+        known = [one for one in utterances if self.measured[one.path].trouble is None]
+        return [self.manner(one) for one in known]
+
     def recording_of(self, utterance: Utterance) -> Utterance | None:
         """The real recording of the same text, unless it is this one."""
         found = partners([utterance], self.real).get(0)

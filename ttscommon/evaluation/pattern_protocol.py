@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ttscommon.errors import UserError
+from ttscommon.evaluation.detection import Corrected
 from ttscommon.evaluation.effects import (
     EVENTS,
     causal_effects,
@@ -28,6 +29,7 @@ from ttscommon.evaluation.likeness import MEAN, Draws, Floor, draw
 from ttscommon.evaluation.manner import Manner
 from ttscommon.evaluation.pauses import find_pauses
 from ttscommon.evaluation.scores import CONFIDENCE, N_DRAWS, Score
+from ttscommon.evaluation.style_identity import StyleIdentity
 
 FORMAT, VERSION = "voxtune.pattern_evaluation", 1
 BASE, INSERTED, ADAPTER, REAL = "B0", "B1", "L", "R"
@@ -88,6 +90,8 @@ class PatternResult:
         slopes: {event: rise of its rate with the strength}
         ratios: {condition: {event: times as often as the speaker}}
         counts: {condition: texts, utterances, events}
+        style: what a classifier of manners told, where others were given
+        corrected: {event: shares without the detectors' errors}, where these are known
     """
 
     roles: Roles
@@ -103,6 +107,8 @@ class PatternResult:
     counts: Mapping[str, Mapping[str, float]]
     claims: Sequence[Claim]
     notes: Sequence[str] = field(default=())
+    style: StyleIdentity | None = None
+    corrected: Mapping[str, Corrected] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -31,6 +31,7 @@ from ttscommon.report import Report
 from ttscommon.seeds import seed_for
 
 WHOLE = ("texts", "utterances")
+MOST_WEIGHTS = 6  # of a classifier
 LEAD = (
     "Conditions: `B0` base, `B1` base with hesitations in the text, `L` LoRA only, `P` pattern "
     "only, `LP` both, `0` pattern switched off, `x` another speaker's, `r` random, `R` real "
@@ -55,6 +56,8 @@ def write_pattern_report(
     _show_pauses(report, result, manners)
     report.section("Events", "In all utterances of a condition together.")
     report.table([_counted(name, row) for name, row in result.counts.items()])
+    _show_corrected(report, result)
+    _show_style(report, result)
     _show_guard_rails(report, result, evaluation)
     report.write(path)
 
@@ -137,6 +140,49 @@ def _show_pauses(report: Report, result: PatternResult, manners: Conditions) -> 
         if scores
     ]
     _table(report, rows, "The way to the speaker with other shortest pauses")
+
+
+def _show_corrected(report: Report, result: PatternResult) -> None:
+    """Shares of places, as detected and without the detectors' errors."""
+    if not result.corrected:
+        return
+    text = "Of all places where there could be one, in how many there is one: as detected, and "
+    report.section("Detectors", text + "without the errors they made in the labelled recordings.")
+    for event, own in result.corrected.items():
+        if own.refused is not None:
+            report.heading(f"No {event} are corrected", own.refused)
+            continue
+        told = f"sensitivity {own.sensitivity}, specificity {own.specificity}"
+        rows = [
+            {"condition": name, "as detected": own.observed[name], "corrected": str(share)}
+            | ({f"times {REAL}": str(own.ratios[name])} if name in own.ratios else {})
+            for name, share in own.shares.items()
+        ]
+        report.table(rows, f"{event.capitalize()}: {told}, in {own.n_events} labelled ones")
+
+
+def _show_style(report: Report, result: PatternResult) -> None:
+    """Whose manner a classifier takes it for."""
+    style = result.style
+    if style is None:
+        return
+    text = (
+        f"A classifier that learned from real recordings to tell the speaker from {style.n_people} "
+        "others by what is counted above, without timbre: by how much more than of the base it is "
+        "sure of the speaker (log odds)."
+    )
+    report.section("Whose manner is it?", text)
+    if style.auc is not None:
+        told = "Area under the curve with real recordings and people that it hadn't met"
+        report.table(
+            [{"measure": told, "found": str(style.auc)}], "0.5 is chance, 1 is never wrong"
+        )
+    if style.refused is not None:
+        report.heading("No gains are told", style.refused)
+    gains = [{"condition": name, "gain": _shown(score)} for name, score in style.gains.items()]
+    _table(report, gains)
+    heaviest = list(style.weights.items())[:MOST_WEIGHTS]
+    _table(report, [{"measure": _words(n), "weight": w} for n, w in heaviest], "What it goes by")
 
 
 def _show_guard_rails(report: Report, result: PatternResult, evaluation: Evaluation) -> None:

@@ -12,12 +12,14 @@ import pytest
 from tests.ttscommon.evaluation.test_pattern_protocol import BASE, BETWEEN, SPEAKER, speak
 from ttscommon.audio import save
 from ttscommon.evaluation.conditions import Utterance
+from ttscommon.evaluation.detection import Corrected
 from ttscommon.evaluation.evaluate import Evaluation, GuardRail
 from ttscommon.evaluation.pattern_figures import dose_figure, duration_figure, placement_figure
 from ttscommon.evaluation.pattern_protocol import PatternResult, judge_patterns, over_generated
 from ttscommon.evaluation.pattern_report import write_blind_test, write_pattern_report
 from ttscommon.evaluation.pauses import Timing
 from ttscommon.evaluation.scores import Score
+from ttscommon.evaluation.style_identity import StyleIdentity
 from ttscommon.segment import VAD_RATE, Span
 
 MANNERS = {
@@ -44,6 +46,25 @@ def test_the_page_says_what_was_found(result, tmp_path):
         assert words in page
     assert page.count("<img") >= 3
     assert not re.search(r'(src|href)="https?://', page)
+
+
+def test_the_page_says_what_a_classifier_and_labelled_recordings_told(result, tmp_path):
+    score = Score(0.8, 30, 0.7, 0.9)
+    style = StyleIdentity(12, score, {"B0": -1.0, "LP": 0.5}, {"LP": Score(1.5, 30, 1, 2, 0.001)},
+                          {"log_pause_seconds": 1.25})  # fmt: skip
+    pauses = Corrected(40, 200, score, score, {"LP": 0.2}, {"LP": score, "R": score}, {"LP": score})
+    corrected = {"pauses": pauses, "fillers": Corrected(3, 9, refused="3 labelled events")}
+    corrected["pauses"] = dataclasses.replace(pauses, observed={"LP": 0.2, "R": 0.3})
+    found = dataclasses.replace(result, style=style, corrected=corrected)
+    evaluation = Evaluation("B0", "R", {}, {}, [], [])
+    write_pattern_report(found, evaluation, MANNERS, tmp_path / "a.html", title="Does it?")
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    for words in ("12 others", "1.500 [1.000, 2.000], p 0.001", "log pause seconds", "times R",
+                  "sensitivity 0.800 [0.700, 0.900]", "No fillers are corrected"):  # fmt: skip
+        assert words in page
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["style"]["gains"]["LP"]["p"] == 0.001
+    assert told["corrected"]["fillers"]["refused"] == "3 labelled events"
 
 
 def test_a_page_of_nothing_that_can_be_scored_has_no_empty_tables(tmp_path):
