@@ -2,10 +2,11 @@
 
 A miniature of the whole way: phrases by synthetic voices, joined with known pauses and fillers;
 codes, the nearest means of Whisper's features; a language model of IndexTTS2's shape with 1.3 M
-parameters; a network from codes to a mel; Griffin-Lim. 63 speakers teach it to speak. Then the
-patterns of two people are learned whose habits it never met, and base, patterns and people say 100
-sentences that nobody said before, prompted in other voices. 32 phrases make 4,096 sentences, and
-those of the test are new combinations of them: it says nothing of words never heard.
+parameters; a network from codes to a mel; Griffin-Lim. 63 speakers teach it, or as
+many as asked for. Then the patterns of two people are learned whose habits it never met, and base,
+patterns and people say 100 sentences that nobody said before, prompted in other voices. 32 phrases
+make 4,096 sentences, and those of the test are new combinations of them: it says nothing of words
+never heard.
 
 Stages, each of which goes on where it was stopped; without --stage all are run in this order:
 bank: the voices say the phrases; codec: from sound to codes and back; ceiling: is a recording
@@ -35,6 +36,7 @@ def build_parser() -> Parser:
     parser = Parser(__doc__)
     parser.add_argument("--stage", choices=STAGES, help="only this one (default: all)")
     training, output, machine = map(parser.add_argument_group, ("training", "output", "machine"))
+    training.add_argument("--speakers", type=int, default=63, help="that teach the language model")
     training.add_argument("--base-steps", type=int, default=2500, help="of the language model")
     training.add_argument("--mel-steps", type=int, default=700, help="of the network to sound")
     training.add_argument("--pattern-steps", type=int, default=160, help="of each pattern")
@@ -71,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         pattern_steps=args.pattern_steps,
         seed=args.seed,
         pattern_seed=args.pattern_seed,
+        n_speakers=args.speakers,
     )
     experiment.require_seed()
     for stage in (args.stage,) if args.stage else STAGES:

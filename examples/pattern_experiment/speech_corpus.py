@@ -33,7 +33,7 @@ from ttscommon.segment import Span
 log = logging.getLogger(__name__)
 
 FRAMES_A_SECOND = 50
-N_SPEAKERS, N_PROMPTERS = 9 * len(VOICES), len(VOICES)
+N_SPEAKERS, N_PROMPTERS = 9 * len(VOICES), len(VOICES)  # the former can be set
 CLIPS_A_SPEAKER, N_VALIDATION = 32, 1  # the latter of each speaker
 N_TARGET_CLIPS, N_TARGET_HELD_OUT = 60, 12
 N_TEXTS = 100  # of the test
@@ -75,15 +75,17 @@ class Studio:
     Attributes:
         bank: folder of the voices
         n_texts: of the test
+        n_speakers: that a base learns from
     """
 
     bank: Path
     seed: int
     n_texts: int = N_TEXTS
+    n_speakers: int = N_SPEAKERS
 
     def speakers(self) -> list[Speaker]:
         """Those that a base learns from."""
-        return [self._drawn(f"speaker_{i:02d}", i, CLIPS_A_SPEAKER) for i in range(N_SPEAKERS)]
+        return [self._drawn(f"speaker_{i:02d}", i, CLIPS_A_SPEAKER) for i in range(self.n_speakers)]
 
     def prompters(self) -> list[Speaker]:
         """One for each voice; they prompt whoever is tested, and no base has met them."""

@@ -1,7 +1,8 @@
 """What was spoken, measured as sound: words by Whisper, rests by a voice detector.
 
-Whisper reads windows of 30 s, so several sentences are put in one; it is told of hesitations
-before, or it leaves all of them out. Quality and likeness of voices aren't measured, everybody
+Whisper reads windows of 30 s, so several sentences are put in one. It hears each twice: as they
+are, for words, and told of hesitations before, for fillers; untold it leaves them out, told it
+misses words. Quality and likeness of voices aren't measured, everybody
 speaks through the same small network; `tools/evaluate_patterns.py` does, on the same folders.
 """
 
@@ -24,7 +25,7 @@ from ttscommon.evaluation.measuring import Measured
 from ttscommon.evaluation.pattern_protocol import MEAN, PatternResult, judge_patterns
 from ttscommon.files import read_json, write_json
 from ttscommon.segment import speech_spans
-from ttscommon.spoken import PROMPTS
+from ttscommon.spoken import hesitant_beginning
 from ttscommon.transcribe import Word, WordTranscriber, sentence
 
 RATE = 16_000
@@ -68,15 +69,11 @@ def hear(paths: Sequence[Path], recogniser: WordTranscriber, kept: Path) -> dict
     found: dict[Path, Measured] = {}
     for group in _windows(paths):
         names, sounds = [path for path, _ in group], [sound for _, sound in group]
-        digest = hashlib.sha256(b"".join(sound.tobytes() for sound in sounds)).hexdigest()
-        path = kept / f"{digest[:24]}.json"
-        if not path.is_file():
-            whole = np.concatenate([np.pad(sound, (0, _BETWEEN)) for sound in sounds])
-            words = recogniser.words(whole, RATE, LANGUAGE, PROMPTS[LANGUAGE])
-            plain = [[word.word, word.start, word.end, word.is_glued] for word in words]
-            write_json(path, {"format": FORMAT, "words": plain})
-        words = [Word(*one) for one in read_json(path, format=FORMAT)["words"]]
-        for name, sound, own in zip(names, sounds, _shared(words, sounds), strict=True):
+        heard = [
+            _shared(_words(sounds, recogniser, kept, beginning), sounds)
+            for beginning in ("", hesitant_beginning(LANGUAGE))
+        ]
+        for name, sound, own, told in zip(names, sounds, *heard, strict=True):
             speech = [[span.start, span.end] for span in speech_spans(sound, RATE)]
             found[name] = Measured(
                 sample_rate=RATE,
@@ -84,8 +81,23 @@ def hear(paths: Sequence[Path], recogniser: WordTranscriber, kept: Path) -> dict
                 speech=speech,
                 heard=sentence(own) if speech else "",
                 words=[(word.word, word.start, word.end) for word in own],
+                verbatim=sentence(told) if speech else None,
             )
     return found
+
+
+def _words(
+    sounds: Sequence[NDArray], recogniser: WordTranscriber, kept: Path, beginning: str
+) -> list[Word]:
+    """What is heard of a window that begins after those words."""
+    mark = hashlib.sha256(beginning.encode() + b"".join(sound.tobytes() for sound in sounds))
+    path = kept / f"{mark.hexdigest()[:24]}.json"
+    if not path.is_file():
+        whole = np.concatenate([np.pad(sound, (0, _BETWEEN)) for sound in sounds])
+        words = recogniser.words(whole, RATE, LANGUAGE, beginning)
+        plain = [[word.word, word.start, word.end, word.is_glued] for word in words]
+        write_json(path, {"format": FORMAT, "words": plain})
+    return [Word(*one) for one in read_json(path, format=FORMAT)["words"]]
 
 
 def _windows(paths: Sequence[Path]) -> Iterator[list[tuple[Path, NDArray[np.float32]]]]:

@@ -14,6 +14,7 @@ from examples.pattern_experiment.speech_bank import RATE, VOICES, record_voice
 from examples.pattern_experiment.speech_base import fluent_errors, train_base, untrained
 from examples.pattern_experiment.speech_codes import Encoder, Quantiser, load_encoder
 from examples.pattern_experiment.speech_corpus import (
+    N_SPEAKERS,
     N_VALIDATION,
     Studio,
     encode,
@@ -47,6 +48,7 @@ class Experiment:
         packages: of the voices
         seed: of voices, texts and base, one for each folder
         pattern_seed: of the patterns, and of what they say
+        n_speakers: that teach the base
     """
 
     output: Path
@@ -57,6 +59,7 @@ class Experiment:
     pattern_steps: int
     seed: int
     pattern_seed: int = 0
+    n_speakers: int = N_SPEAKERS
 
     def require_seed(self) -> None:
         """Refuse a folder of another seed: its stages would be taken for this one's.
@@ -76,7 +79,7 @@ class Experiment:
 
     @property
     def studio(self) -> Studio:
-        return Studio(self.output / "bank", self.seed)
+        return Studio(self.output / "bank", self.seed, n_speakers=self.n_speakers)
 
     @property
     def encoder(self) -> Encoder:
@@ -117,7 +120,7 @@ class Experiment:
             return
         clips = [
             clip
-            for speaker in self.studio.speakers()
+            for speaker in self.studio.speakers()[:N_SPEAKERS]
             for clip in self.studio.clips(speaker, CLIPS_FOR_CODEC)
         ]
         features = [self.encoder(clip.recording.audio) for clip in clips]

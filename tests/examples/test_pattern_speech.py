@@ -32,6 +32,7 @@ from indextts.gpt.model import UnifiedVoice
 from indextts.weights import save_gpt
 from ttscommon.audio import save
 from ttscommon.errors import UserError
+from ttscommon.segment import Span
 from ttscommon.transcribe import Word
 
 RATE = speech_bank.RATE
@@ -226,12 +227,13 @@ def write_ctranslate2(path: Path, network: AudioEncoder) -> None:
 
 
 class Reader:
-    """A recogniser that says a word for each loud second, with its time."""
+    """A recogniser that says a word for each loud second, with its time; told of others, "um"."""
 
     def words(self, audio, sample_rate, language, prompt=""):
         seconds = audio[: len(audio) // RATE * RATE].reshape(-1, RATE)
         loud = np.flatnonzero(np.abs(seconds).max(1) > 0.05)
-        return [Word(f"w{second}", float(second), second + 0.9) for second in loud]
+        word = "um" if prompt else "w"
+        return [Word(f"{word}{second}", float(second), second + 0.9) for second in loud]
 
     def text(self, audio, sample_rate, language):
         raise AssertionError
@@ -240,7 +242,8 @@ class Reader:
         return "en"
 
 
-def test_words_heard_together_go_to_the_sentence_they_are_of(tmp_path, chance):
+def test_words_heard_together_go_to_the_sentence_they_are_of(tmp_path, chance, monkeypatch):
+    monkeypatch.setattr(speech_measure, "speech_spans", lambda sound, rate: [Span(0.0, 1.0)])
     paths = []
     for number, seconds in enumerate((2.5, 1.5, 2.5)):
         paths.append(tmp_path / f"{number}.wav")
@@ -249,6 +252,8 @@ def test_words_heard_together_go_to_the_sentence_they_are_of(tmp_path, chance):
     assert [len(found[path].words) for path in paths] == [3, 2, 3]
     assert [found[path].seconds for path in paths] == [2.5, 1.5, 2.5]
     assert found[paths[1]].words[0][1] == 0
+    assert found[paths[1]].heard.count("um") == 0
+    assert found[paths[1]].verbatim.count("um") == 2
     again = speech_measure.hear(paths, None, tmp_path / "heard")  # type: ignore[arg-type]
     assert again == found
 
