@@ -78,7 +78,7 @@ class PerceiverResampler(nn.Module):
         super().__init__()
         same = context_dim == width
         self.proj_context = nn.Identity() if same else nn.Linear(context_dim, width)
-        self.latents = nn.Parameter(torch.randn(n_latents, width) * 0.02)
+        self.latents = nn.Parameter(torch.empty(n_latents, width).normal_(std=0.02))
         inner_dim = int(width * ff_mult * 2 / 3)
         self.layers = nn.ModuleList(ResamplerLayer(width, inner_dim, n_heads) for _ in range(DEPTH))
         self.norm = UnitRms(width)
