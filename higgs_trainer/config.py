@@ -7,7 +7,7 @@ from typing import Any
 
 from higgs_trainer.text import TextConfig
 from ttscommon.errors import UserError
-from ttscommon.train_settings import LoraSettings, TrainSettings, setting
+from ttscommon.train_settings import LoraSettings, SampleSettings, TrainSettings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,7 @@ class PrepareConfig:
     max_duration: float = setting(30.0, "leave out longer audio, seconds")
     validation_share: float = setting(0.1, "share of the recordings to measure with")
     seed: int = setting(42, "chooses the recordings that are held out")
+    strict: bool = setting(False, "end if anything was found that is of no use")
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ AUDIO_HEAD, TEXT_HEAD = "audio_lm_head", "text_lm_head"
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiggsTrainConfig(LoraSettings, TrainSettings):
+class HiggsTrainConfig(LoraSettings, SampleSettings, TrainSettings):
     """How adapters are trained."""
 
     text_loss_weight: float = setting(
@@ -91,6 +92,7 @@ class HiggsTrainConfig(LoraSettings, TrainSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_adapters()
+        self.require_samples()
         self.require("reference_share", 0 <= self.reference_share <= 1, "from 0 to 1")
         self.require("audio_loss_weight", self.audio_loss_weight > 0, "above 0")
         self.require("text_loss_weight", self.text_loss_weight >= 0, "0 or more")

@@ -112,6 +112,7 @@ def prepared_job(
         report.validation,
         output,
         checkpoint,
+        codec=models.codec,
         device=device,
         overwrite=overwrite,
         resume_command=resume_command,

@@ -14,6 +14,7 @@ from higgs_trainer.adapter import METADATA_FILE, METADATA_FORMAT, write_base
 from higgs_trainer.collator import HiggsBatch
 from higgs_trainer.dataset import SamplePlan
 from higgs_trainer.delay import IGNORED
+from higgs_trainer.hearing import Listener
 from higgs_trainer.loss import Predictions, accuracies, codebook_losses, higgs_loss, predictions
 from higgs_trainer.statistics import Statistics, write_statistics
 from ttscommon import lora
@@ -99,15 +100,23 @@ class Origin:
 class AdapterTask:
     """Trains the adapters in a stage's model, and writes them in peft's format."""
 
-    def __init__(self, stage: HiggsStage, held_out: SamplePlan, origin: Origin):
+    def __init__(
+        self,
+        stage: HiggsStage,
+        held_out: SamplePlan,
+        origin: Origin,
+        listener: Listener | None = None,
+    ):
         self.module: nn.Module = stage
-        self.held_out, self.origin = held_out, origin
+        self.held_out, self.origin, self.listener = held_out, origin, listener
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"params": [p for p in self.module.parameters() if p.requires_grad]}]
 
-    def evaluate(self, module: nn.Module, monitor: Monitor, step: int) -> dict[str, float]:  # noqa: ARG002
+    def evaluate(self, module: nn.Module, monitor: Monitor, step: int) -> dict[str, float]:
         assert isinstance(module, HiggsStage)
+        if self.listener is not None and self.listener.is_due(step):
+            self.listener.listen(module.model, monitor, step)
         return validation_scores(module, self.held_out)
 
     def export(

@@ -12,10 +12,11 @@ import torch
 from higgs_trainer.adapter import attach, fingerprint, inject
 from higgs_trainer.checkpoint import HiggsCheckpoint
 from higgs_trainer.clips import Prepared, read_prepared
-from higgs_trainer.codec import Codec
+from higgs_trainer.codec import Codec, load_codec
 from higgs_trainer.collator import Collator
 from higgs_trainer.config import HiggsTrainConfig
 from higgs_trainer.dataset import SamplePlan
+from higgs_trainer.hearing import Listener
 from higgs_trainer.prompt import PromptWriter
 from higgs_trainer.reference_verification import AlignmentReport, require, verify
 from higgs_trainer.tasks import AdapterTask, HiggsStage, LossWeights, Origin
@@ -42,6 +43,7 @@ class Job:
     Attributes:
         train, validation: lists that `higgs_trainer.preprocess` wrote
         output: gets the adapters, the logs and the resume point
+        codec: folder of what speaks samples; None: none are spoken
         overwrite: start anew what has other settings or data
     """
 
@@ -49,6 +51,7 @@ class Job:
     validation: Path
     output: SystemFolder
     checkpoint: HiggsCheckpoint
+    codec: Path | None = None
     device: str = "auto"
     overwrite: bool = False
     resume_command: str = "run the same command again"
@@ -138,8 +141,10 @@ class Training:
             for name, count in lora.trainable_counts(self.model).items():
                 log.info("trains %-40s %10.3f M", name, count / 1e6)
             require(verify(self.model, self.plan))
-        task = AdapterTask(self.stage, self.held_out, self.origin)
-        report = fit(task, self.plan, self.fit_config(), places)
+        how = self.fit_config()
+        listener = self._listener(how.evaluate_every)
+        task = AdapterTask(self.stage, self.held_out, self.origin, listener)
+        report = fit(task, self.plan, how, places)
         return TrainReport(places.best, places.final, report.best_step, report.metrics)
 
     def fit_config(self) -> FitConfig:
@@ -155,6 +160,20 @@ class Training:
             device=self.job.device,
             title="higgs",
             task_settings=settings,
+        )
+
+    def _listener(self, evaluate_every: int) -> Listener | None:
+        config, job = self.config, self.job
+        if not config.sample_interval or job.codec is None or not self.machine.is_main_process:
+            return None
+        codec = load_codec(job.codec, self.machine.device or pick_device(job.device))
+        return Listener(
+            codec,
+            self.held_out,
+            self.origin.statistics,
+            n_samples=config.n_samples,
+            interval=config.sample_interval,
+            evaluate_every=evaluate_every,
         )
 
     def _plan(
@@ -182,8 +201,7 @@ class Training:
                 f"{len(config.codebook_weights)} codebook weights, the model has {n_codebooks}"
             )
         torch.manual_seed(seed_for(config.seed, "adapter"))
-        shape: dict[str, Any] = {"rank": config.lora_rank, "alpha": config.lora_alpha}
-        inject(model, config.targets, **shape, dropout=config.lora_dropout)
+        inject(model, config.targets, **config.lora_shape)
         if config.gradient_checkpointing:
             recompute_activations(model)
         weights = LossWeights(
@@ -222,3 +240,9 @@ def _refuse_finished(places: RunFolder) -> None:
     if there:
         what = "a finished adapter is here already"
         raise UserError(what, where=there[0], fix="--overwrite, or another --output-dir")
+
+
+if __name__ == "__main__":
+    from ttscommon.cli import run_tool
+
+    run_tool("higgs_train")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MODEL = Path("checkpoints/higgs/higgs-audio-v2-generation-3B-base")
 CODEC = Path("checkpoints/higgs/higgs-audio-v2-tokenizer")
 WRITING = [field.name for field in dataclasses.fields(TextConfig)]
+LENGTHS = ("min_duration", "max_duration")
 FETCH = "python tools/download_checkpoints.py higgs"
 
 
@@ -34,7 +35,7 @@ def add_data(group: Any) -> None:
     group.add_argument(
         "--audio-base-path", type=Path, metavar="DIR", help="what the samples' paths begin at"
     )
-    add_config_flags(group, PrepareConfig, ["min_duration", "max_duration", "validation_share"])
+    add_config_flags(group, PrepareConfig, [*LENGTHS, "validation_share", "strict"])
     add_writing(group)
 
 

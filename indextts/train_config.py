@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from ttscommon.config import nearest
 from ttscommon.errors import UserError
-from ttscommon.train_settings import LoraSettings, TrainSettings, default, setting
+from ttscommon.train_settings import LoraSettings, SampleSettings, TrainSettings, default, setting
 
 ATTENTION = ("gpt.h.*.attn.c_attn", "gpt.h.*.attn.c_proj")
 MLP = ("gpt.h.*.mlp.c_fc", "gpt.h.*.mlp.c_proj")
@@ -53,13 +53,10 @@ OF_CONDITIONS = ("speaker", "emotion")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GptTrainConfig(TrainSettings):
+class GptTrainConfig(SampleSettings, TrainSettings):
     """What both ways of training share."""
 
-    FREE: ClassVar[tuple[str, ...]] = (
-        *TrainSettings.FREE,
-        *("sample_interval", "n_samples", "whisper_model"),
-    )
+    FREE: ClassVar[tuple[str, ...]] = (*TrainSettings.FREE, "whisper_model")
 
     epochs: int = default("epochs", 20)
     batch_size: int = default("batch_size", 8)
@@ -80,13 +77,11 @@ class GptTrainConfig(TrainSettings):
         False, "number codes as the base was trained; else as it is spoken with"
     )
     gpt_dropout: float = setting(0.0, "in the transformer")
-    sample_interval: int = setting(0, "steps between samples to hear, at evaluations; 0: none")
-    n_samples: int = setting(2, "validation texts that are spoken")
     whisper_model: str = setting("", "recognises the samples, for a best checkpoint by ear")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("n_samples", self.n_samples >= 1, "1 or more")
+        self.require_samples()
         self.require("gpt_dropout", 0 <= self.gpt_dropout < 1, "from 0 to below 1")
         if min(self.text_loss_weight, self.mel_loss_weight) < 0 or not self.mel_loss_weight:
             raise UserError("mel_loss_weight must be above 0, text_loss_weight 0 or more")

@@ -23,6 +23,7 @@ LENGTH = ("epochs", "max_steps", "patience")
 BATCHES = ("batch_size", "token_budget", "grad_accumulation")
 RATES = ("learning_rate", "weight_decay", "warmup_share", "final_share", "grad_clip")
 REPORTS = ("log_interval", "val_interval", "save_interval")
+SAMPLES = ("sample_interval", "n_samples")
 MACHINE = ("gradient_checkpointing", "num_workers")
 
 
@@ -44,7 +45,7 @@ class TrainSettings:
     # They change what is told and kept on the way, and not what is computed.
     FREE: ClassVar[tuple[str, ...]] = (
         *("save_interval", "log_interval", "num_workers", "patience"),
-        "gradient_checkpointing",
+        *("gradient_checkpointing", "sample_interval", "n_samples"),
     )
 
     epochs: int = setting(3, "passes over the clips")
@@ -135,6 +136,26 @@ class TrainSettings:
             task_settings=task_settings,
             data=data or {},
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings:
+    """What is spoken on the way; a config names it before `TrainSettings`."""
+
+    sample_interval: int = setting(0, "steps between samples to hear, at evaluations; 0: none")
+    n_samples: int = setting(2, "validation texts that are spoken")
+
+    def require_samples(self) -> None:
+        """Refuse numbers that make no sense.
+
+        Raises:
+            UserError: for a negative interval, or no samples
+        """
+        if self.sample_interval < 0 or self.n_samples < 1:
+            raise UserError(
+                "sample_interval must be 0 or more and n_samples 1 or more, got "
+                f"{self.sample_interval} and {self.n_samples}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
