@@ -20,7 +20,8 @@ from kani.codec_weights import SETTINGS_FILE, unfold
 from kani.codec_weights import WEIGHTS_FILE as CODEC_WEIGHTS
 from kani.tokens import TokenSpace
 from kani.weights import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE
-from ttscommon.files import atomic, atomic_folder, write_json
+from ttscommon.errors import UserError
+from ttscommon.files import atomic, atomic_folder, read_json, write_json
 from ttscommon.seeds import seed_for
 
 MODEL, CODEC = "model", "nanocodec.nemo"
@@ -46,11 +47,15 @@ LIVELINESS = 12.0  # latents of a random encoder hardly differ from each other
 
 
 def write_miniature(folder: Path, *, seed: int = 0) -> tuple[Path, Path]:
-    """Write `model/` and `nanocodec.nemo`, 22 MB; the same numbers for the same seed.
+    """Write `model/` and `nanocodec.nemo`, 23 MB; the same numbers for the same seed.
 
     Returns:
         both
+
+    Raises:
+        UserError: if one of them is there and isn't a miniature
     """
+    _require_miniature(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for("miniature", seed))
         with atomic_folder(folder / MODEL) as draft:
@@ -58,6 +63,14 @@ def write_miniature(folder: Path, *, seed: int = 0) -> tuple[Path, Path]:
         with atomic(folder / CODEC) as draft:
             _write_codec(draft)
     return folder / MODEL, folder / CODEC
+
+
+def _require_miniature(folder: Path) -> None:
+    """Refuse to replace what cost something."""
+    existing = [path for path in (folder / MODEL, folder / CODEC) if path.exists()]
+    config = folder / MODEL / CONFIG_FILE
+    if existing and not (config.is_file() and read_json(config).get("is_miniature")):
+        raise UserError("something else than a miniature is here", where=existing[0])
 
 
 def byte_tokenizer() -> Tokenizer:
