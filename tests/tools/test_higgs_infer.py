@@ -35,9 +35,10 @@ def place(tmp_path_factory) -> Path:
     network = load_model(HiggsCheckpoint.open(model), text_head=False)
     base = fingerprint(network)
     inject(network, HiggsTrainConfig().targets, rank=2, alpha=4.0, dropout=0.0)
+    chance = torch.Generator().manual_seed(0)
     for name, parameter in network.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.3)
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.1, generator=chance)
 
     def beside(draft: Path) -> None:
         write_base(draft, base)
@@ -49,7 +50,7 @@ def place(tmp_path_factory) -> Path:
 
 def words(place: Path, *more: str) -> list[str]:
     found = ["--model-path", str(place / "model"), "--audio-tokenizer-path", str(place / "codec")]
-    return [*found, "--device", "cpu", "--temperature", "1", "--retries", "1", *more]
+    return [*found, "--device", "cpu", "--temperature", "1", "--retries", "0", *more]
 
 
 def test_texts_become_judged_waves_that_can_be_compared(place, tmp_path, capsys):
@@ -57,6 +58,7 @@ def test_texts_become_judged_waves_that_can_be_compared(place, tmp_path, capsys)
     texts.write_text('["Hi there.", {"text": "Ha [laugh]", "id": "ha"}]', encoding="utf-8")
     told, folder = tmp_path / "told.json", tmp_path / "out"
     more = ["--text-file", str(texts), "--reference-audio", str(place / "me.wav"), "--seed", "3"]
+    more += ["--retries", "1"]
     main(words(place, *more, "--output-dir", str(folder), "--json", str(told)))
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["Speaks by the base", f"Reference of [SPEAKER0]: {place / 'me.wav'}"]
@@ -126,7 +128,7 @@ def test_a_speaker_speaks_by_their_adapter_after_a_clip_of_theirs(place, tmp_pat
     with pytest.raises(UserError, match="no adapter was trained"):
         main(words(place, *who, "--model-type", "lora"))
     shutil.copytree(place / "adapter", speaker / "higgs" / "best_checkpoint")
-    main(words(place, *who, "--retries", "0"))
+    main(words(place, *who))
     told = capsys.readouterr().out
     assert f"Speaks by {speaker / 'higgs' / 'best_checkpoint'}" in told
     assert "good.wav" in told

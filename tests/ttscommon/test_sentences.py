@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ttscommon.sentences import fitted, sentences
@@ -32,6 +32,7 @@ def test_a_word_that_is_too_long_is_cut_and_a_character_is_not():
     assert fitted("ab", 1, size=lambda piece: 5 * len(piece)) == ["a", "b"]
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(WORDS, st.integers(1, 20))
 def test_nothing_is_lost_and_nothing_is_too_long(text, most):
     pieces = fitted(text, most, language="en")
