@@ -2,16 +2,17 @@
 # Needs git, make and python3; uv is taken from the PATH or put into .uv/. Nothing needs root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo doctor test lint clean
+.PHONY: help setup demo doctor test lint clean login test-config train upload-model
 
 UV = $$(command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
 WORKERS ?= 2
+KANI_CONFIG ?= configs/kani
 # Compiled modules are kept in .venv; compiling them costs 12 CPU-seconds at each start of a tool.
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: .uv-ready ## install everything into .venv (uv is bootstrapped when there is none)
 	@"$(UV)" sync --frozen --inexact || { echo "setup: could not install the packages; see the lines above. \
@@ -31,6 +32,23 @@ lint: setup ## ruff (lint and format) and pyright
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m pyright
+
+login: setup ## log in to the Hugging Face hub, and to Weights & Biases where it is installed
+	@.venv/bin/hf auth login
+	@test ! -x .venv/bin/wandb || .venv/bin/wandb login
+
+test-config: setup ## check the YAML files of KaniTTS (KANI_CONFIG=configs/kani)
+	@$(PYTHON) tools/kani_check_config.py --config-dir "$(KANI_CONFIG)"
+
+train: setup ## train the experiments of KaniTTS (KANI_CONFIG=configs/kani)
+	@$(PYTHON) tools/kani_train.py --config-dir "$(KANI_CONFIG)"
+
+upload-model: setup ## send a model to the hub, private: make upload-model MODEL=balanced REPO=you/name
+	@test -n "$(MODEL)" -a -n "$(REPO)" || { echo "upload-model: MODEL=name of a folder in \
+	checkpoints/ and REPO=you/name are needed" >&2; exit 1; }
+	@test -f "checkpoints/$(MODEL)/experiment.json" || { echo "upload-model: no model was trained in \
+	checkpoints/$(MODEL)" >&2; exit 1; }
+	@.venv/bin/hf upload "$(REPO)" "checkpoints/$(MODEL)" --private
 
 clean: ## remove the installation and the caches; recordings and voices stay
 	@rm -rf .venv .uv .pytest_cache .ruff_cache .hypothesis

@@ -114,7 +114,7 @@ def prepare(config: DatasetConfig, model: ModelConfig, tokenizer: Path, folder: 
     if (folder / INFO).is_file() and read_json(folder / INFO).get("fingerprint") == mark:
         log.info("the data are prepared already: %s", folder)
         return read_prepared(folder, model.space)
-    _require_speakers(sources)
+    require_speakers(sources)
     parts, reports, notes = [], [], []
     for number, source in enumerate(sources):
         rows, report, more = _rows_of(number, source, config, model, tokenizer)
@@ -296,7 +296,7 @@ def _held_out(clips: Sequence[_Clip], config: DatasetConfig) -> tuple[set[int], 
     return {clip.row for clip in parted.held_out}, parted.notes
 
 
-def _require_speakers(sources: Sequence[Source]) -> None:
+def require_speakers(sources: Sequence[Source]) -> None:
     """Without their names before the texts, a model can't tell speakers from each other."""
     nameless: set[str] = set()
     for source in sources:

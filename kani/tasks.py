@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kani.dataset import KaniBatch, KaniPlan
+from kani.dataset import IGNORED, KaniBatch, KaniPlan
 from kani.loss import kani_loss, layer_of, predictions, token_losses
 from kani.tokens import TokenSpace
 from ttscommon import lora, probe
@@ -146,7 +146,7 @@ def probed(stage: KaniStage, batch: KaniBatch) -> list[probe.Check]:
     """The checks of `ttscommon.probe` on a real padded batch; `stage` in eval mode."""
     head, ids = stage.model.lm_head, batch.input_ids
     hidden = stage.hidden(batch)
-    mask = (batch.labels != -100)[:, 1:]
+    mask = (batch.labels != IGNORED)[:, 1:]
 
     def outputs(changed: Tensor) -> Tensor:
         """Of one token to come: that at place t is predicted from those before it."""
@@ -158,9 +158,13 @@ def probed(stage: KaniStage, batch: KaniBatch) -> list[probe.Check]:
         logits = outputs(random)[:, 1:-1]
         return nn.functional.cross_entropy(logits.flatten(0, 1), random[:, 1:].flatten())
 
+    # Labels that are two places off are as badly predicted as what surrounds them.
+    strangers = int(((batch.labels != IGNORED) & (batch.labels != ids)).sum())
+    note = "the labels don't fit the ids in their places"
     n_tokens = stage.space.vocab_size
     few = ids[:1, : min(ids.shape[1], 256)]
     return [
+        probe.Check("labels", strangers == 0, {"strangers": strangers}, note),
         probe.check_offsets(head(hidden)[:, :-1].float(), ids[:, :-1], batch.labels[:, 1:], mask),
         probe.check_causality(outputs, few, n_tokens=n_tokens),
         probe.check_entropy_floor(loss_of, few.shape, n_tokens=n_tokens, device=ids.device),

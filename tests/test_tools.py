@@ -24,7 +24,7 @@ CONFIGS = sorted(
     path for path in (ROOT / "configs").rglob("*") if path.suffix in {".yaml", ".json"}
 )
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
-TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def parser_of(tool: str) -> Parser:
