@@ -82,10 +82,10 @@ def normalised(text: str, config: TextConfig) -> str:
         text = "".join(c for c in text if not _is_arabic_diacritic(c))
     if config.arabic_digits == "western":
         text = text.translate(EASTERN)
+    text = TYPED_EVENT.sub(lambda found: EVENTS[found[1].lower()], text)
     if language_of(text) == "en":
         for sign, words in DEGREES.items():
             text = text.replace(sign, words)
-    text = TYPED_EVENT.sub(lambda found: EVENTS[found[1].lower()], text)
     lines = (" ".join(line.split()) for line in text.splitlines())
     text = unicodedata.normalize("NFC", "\n".join(line for line in lines if line))
     return text if not text or text.endswith((*ENDS, *OTHER_ENDS)) else text + "."

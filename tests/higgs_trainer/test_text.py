@@ -33,6 +33,11 @@ def test_texts_are_written_as_the_released_program_writes_them(written, read):
     assert normalised(written, PLAIN) == read
 
 
+def test_a_mark_without_its_end_changes_nothing_the_second_time():
+    once = normalised("°C<SE>ﷺ [laugh]", PLAIN)
+    assert normalised(once, PLAIN) == once
+
+
 def test_arabic_is_written_as_the_options_say():
     text = "مرحبـــا، كَيْفَ حالُكَ؟ ٣٥٫٥٪"
     assert normalised(text, PLAIN) == "مرحبا، كَيْفَ حالُكَ؟ 35.5%."
