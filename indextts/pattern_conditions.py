@@ -185,7 +185,7 @@ def speak_conditions(
         request = tts.request(None, text, seed=line.seed, **told)
         return ToSay(_file_name(line), text, line.seed, request)
 
-    _require_fit(tts, wanted, who, list(patterns.values()))
+    _require_fit(tts, wanted, who, patterns)
     said = {False: [spoken(line.text, line) for line in plain]}
     if hesitant is not None and any(condition.is_hesitant for condition in wanted):
         said[True] = [spoken(readable(hesitant(line.text, line.seed)), line) for line in plain]
@@ -205,11 +205,15 @@ def speak_conditions(
 
 
 def _require_fit(
-    tts: IndexTTS2, wanted: Sequence[Condition], who: Speakers, patterns: Sequence[PatternEmbedding]
+    tts: IndexTTS2,
+    wanted: Sequence[Condition],
+    who: Speakers,
+    patterns: Mapping[str, PatternEmbedding],
 ) -> None:
     """Refuse now what would be refused after hours of speech."""
-    for pattern in patterns:
-        require_fit(pattern, tts.language_model.gpt)
+    for whose, pattern in patterns.items():
+        where = who.pattern if whose == "own" else who.other
+        require_fit(pattern, tts.language_model.gpt, where)
     for model in dict.fromkeys(map(who.speaking, wanted)):
         speak_by(tts, model)
 

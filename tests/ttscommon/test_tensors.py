@@ -28,7 +28,7 @@ def test_what_torch_wrote_is_read_in_both_layouts(tmp_path):
 
 @pytest.mark.slow
 def test_a_network_is_filled_without_loading_the_compiler():
-    """Drawing numbers for tensors without memory would, for three CPU seconds of every start."""
+    """Drawing numbers for tensors without memory would, unless transformers has loaded it."""
     code = """
 import sys; from pathlib import Path
 import torch; from torch import nn; from ttscommon.tensors import build
