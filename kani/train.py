@@ -19,14 +19,14 @@ from kani.outputs import base_fingerprint, read_finished, write_model
 from kani.prepared import Prepared
 from kani.tasks import KaniStage, KaniTask, Origin, probed
 from kani.tracking import tracked
-from kani.weights import load_language_model
+from kani.weights import load_language_model, read_config
 from ttscommon import lora
 from ttscommon.batching import BatchKey, move
 from ttscommon.checkpoints import RunFolder
 from ttscommon.config import differences
 from ttscommon.errors import UserError
 from ttscommon.machine import processes
-from ttscommon.probe import require
+from ttscommon.probe import Check, require
 from ttscommon.seeds import seed_for
 from ttscommon.task import FitConfig, FitReport
 from ttscommon.training import fit
@@ -183,7 +183,7 @@ class Training:
         )
         if self.is_main:
             self._tell()
-            require(probed(self.stage.eval(), self._few()))
+            require(self._checks())
         description = job.description()
         origin = Origin(
             job.base_name,
@@ -253,6 +253,14 @@ class Training:
                 parameter.data = parameter.data.float()
         if self.args.gradient_checkpointing:
             recompute_activations(self.model)
+
+    def _checks(self) -> list[Check]:
+        """What the untrained model shows of the labels."""
+        found = probed(self.stage.eval(), self._few())
+        if read_config(self.job.base).get("is_miniature"):
+            # Random weights under a tied head say again what they read.
+            found = [one for one in found if one.name != "next token"]
+        return found
 
     def _few(self) -> Any:
         """A real batch of some clips, padded, to look at."""
