@@ -92,7 +92,10 @@ SYSTEMS = {
             "--audio-tokenizer-path": "higgs/higgs-audio-v2-tokenizer",
         },
     ),
-    "kani": System({}, needs=("kani",)),
+    "kani": System(
+        {"prepares": "kani_prepare", "trains experiments": "kani_train", "speaks": "kani_infer"},
+        needs=("kani",),
+    ),
     "evaluation": System(
         {"measures": "evaluate", "scores listeners": "score_listening"},
         first="evaluate",

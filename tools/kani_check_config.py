@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if n_errors:
         print(f"{n_errors} errors in {args.config_dir}")
         return 1
-    print("All is well. Next: python tools/kani_train.py")
+    print(f"All is well. Next: python tools/kani_train.py --config-dir {args.config_dir}")
     return 0
 
 

@@ -130,15 +130,16 @@ def _voice(args: argparse.Namespace, config: InferenceConfig) -> Any:
     from kani.inference import KaniVoice
     from ttscommon.machine import on_cpu
 
+    device = config.model.device_map if args.device == "auto" else args.device
     wanted = config.model.torch_dtype.replace("auto", "bfloat16")
-    name = PRECISIONS[args.amp] if args.amp else "float32" if on_cpu(args.device) else wanted
+    name = PRECISIONS[args.amp] if args.amp else "float32" if on_cpu(device) else wanted
     return KaniVoice.open(
         args.model_dir,
         args.codec,
         adapter=args.lora_path,
         scale=1.0 if args.lora_scale is None else args.lora_scale,
         space=space,
-        device=args.device,
+        device=device,
         dtype=getattr(torch, name),
     )
 

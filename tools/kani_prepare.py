@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{share:.1f} % of the frames repeat the one before; remove_duplicate_frames drops them")
     print(f"Saved {report.folder}")
     print(f"Next: name it in {args.config_dir / 'dataset_config.yaml'} as reponame, and")
-    print("      python tools/kani_check_config.py")
+    print(f"      python tools/kani_check_config.py --config-dir {args.config_dir}")
 
 
 if __name__ == "__main__":

@@ -70,6 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{outcome.model_id}: {outcome.state}" + (f": {outcome.why}" * bool(outcome.why)))
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     print(f"{len(outcomes) - len(failed)} of {len(outcomes)} are in {workshop.models}")
+    if outcomes and not failed:
+        model = workshop.models / outcomes[-1].model_id
+        print(f"Next: python tools/kani_infer.py --model-dir {model} --codec FILE.nemo \\")
+        print("      --speaker-id NAME --text 'Good morning.'")
     return 1 if failed else 0
 
 
