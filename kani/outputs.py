@@ -55,6 +55,20 @@ def read_finished(folder: Path) -> dict[str, Any] | None:
     return read_json(path, format=FORMAT) if path.is_file() else None
 
 
+def require_replaceable(folder: Path) -> None:
+    """Refuse a folder of something else.
+
+    Raises:
+        UserError: if it is there and isn't a finished model of ours
+    """
+    if folder.exists() and read_finished(folder) is None:
+        raise UserError(
+            "this folder isn't a model that was trained here",
+            where=folder,
+            fix="move it away, or choose another model_id",
+        )
+
+
 def write_model(
     folder: Path,
     base: Path,
@@ -74,12 +88,7 @@ def write_model(
     Raises:
         UserError: if the merged model says something else, or the disk can't take it
     """
-    if folder.exists() and read_finished(folder) is None:
-        raise UserError(
-            "this folder isn't a model that was trained here",
-            where=folder,
-            fix="move it away, or choose another model_id",
-        )
+    require_replaceable(folder)
     place = pick_device(device)
     model: Any = load_language_model(base, place, torch.float32, space=space)
     model.eval()

@@ -15,7 +15,7 @@ import torch
 from kani.config import Experiment
 from kani.config_files import as_written
 from kani.dataset import KaniPlan
-from kani.outputs import base_fingerprint, read_finished, write_model
+from kani.outputs import base_fingerprint, read_finished, require_replaceable, write_model
 from kani.prepared import Prepared
 from kani.tasks import KaniStage, KaniTask, Origin, probed
 from kani.tracking import tracked
@@ -133,10 +133,12 @@ def finished(job: Job) -> TrainReport | None:
     """What was trained before with the same settings.
 
     Raises:
-        UserError: if it was trained with others, and isn't to be replaced
+        UserError: if it was trained with others, and isn't to be replaced; or if something else is
+            in its place
     """
     known = read_finished(job.output)
     if known is None:
+        require_replaceable(job.output)  # not only after hours of training
         return None
     changed = differences({k: known.get(k) for k in job.description()}, job.description())
     if not changed:

@@ -183,6 +183,13 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, base, trained):
         )
 
 
+def test_a_folder_of_something_else_is_refused_before_training(tmp_path, trained):
+    job = dataclasses.replace(trained[0], models=tmp_path)
+    job.output.mkdir()
+    with pytest.raises(UserError, match="isn't a model that was trained here"):
+        train(job)
+
+
 @torch.no_grad()
 def test_scores_are_means_over_all_held_out_clips(base):
     data, stage = data_of(base), KaniStage(load_language_model(base, space=SPACE), SPACE)
