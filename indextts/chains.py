@@ -20,6 +20,8 @@ from ttscommon.transcripts import text_sources
 from ttscommon.workspace import Speaker, speaker_flags
 
 C = TypeVar("C")
+# What most stages need, and take seconds to import.
+IMPORTS = ("torch", "torchaudio", "transformers.modeling_utils", "soundfile", "scipy.signal")
 
 
 def add_recordings(group: Any) -> None:
@@ -60,7 +62,7 @@ def add_machine(group: Any) -> None:
 def chain_of(stages: Sequence[Stage], args: Any, speaker: Speaker, resume: str) -> Chain:
     """The stages that aren't to be skipped, with the state of the speaker's chain."""
     wanted = [stage for stage in stages if stage.name not in args.skip]
-    return Chain(wanted, speaker.pipeline, resume=resume)
+    return Chain(wanted, speaker.pipeline, resume=resume, imports=IMPORTS)
 
 
 def require_recordings(speaker: Speaker) -> None:

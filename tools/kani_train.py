@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("  " + "  ".join(f"{name} {value:.3f}" for name, value in report.metrics.items()))
         print(f"Saved {report.model}")
         return 0
-    from ttscommon.stages import run_script
+    from ttscommon.processes import run_script
 
     outcomes = run_all(workshop, lambda one: run_script(words(args, one.base.model_id)))
     for outcome in outcomes:

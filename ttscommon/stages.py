@@ -3,7 +3,7 @@
 Each stage is a tool, run as a process of its own with the very command line that is shown: all of
 its memory, a GPU's too, is free when it ends; a crash in a native library ends that stage only; and
 whoever wants one step to go otherwise copies its command. The price is the import of torch, some
-seconds a stage.
+seconds a stage, which a second core pays while the stage before works (`ttscommon.processes`).
 
 A stage is finished if it ended well, its outputs are there, and neither its command nor the content
 of anything it read has changed since. So a changed recording repeats the stages that depend on it,
@@ -15,11 +15,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,15 +28,12 @@ from filelock import FileLock, Timeout
 from ttscommon.errors import UserError
 from ttscommon.files import read_json, write_json
 from ttscommon.ledger import weights_key
+from ttscommon.processes import INTERRUPTED, IS_POSIX, STOPPING, Relay
 from ttscommon.sound_progress import clock
 
 log = logging.getLogger(__name__)
 
-ROOT = Path(__file__).resolve().parents[1]
 FORMAT, VERSION = "ttscommon.stages", 1
-INTERRUPTED = 130
-IS_POSIX = os.name == "posix"
-STOPPING = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 ABSENT = "absent"
 MOST_CHANGES = 3  # named in a line
 
@@ -113,13 +107,20 @@ class Chain:
     Args:
         state: the file in which that is kept
         resume: the command that goes on after a stop
+        imports: modules that take most stages long to import
         runner: what runs script and flags and gives the exit code, for tests
     """
 
     def __init__(
-        self, stages: Sequence[Stage], state: Path, *, resume: str, runner: Runner | None = None
+        self,
+        stages: Sequence[Stage],
+        state: Path,
+        *,
+        resume: str,
+        imports: Sequence[str] = (),
+        runner: Runner | None = None,
     ):
-        self.stages, self.resume = list(stages), resume
+        self.stages, self.resume, self._imports = list(stages), resume, imports
         self._path, self._runner = state, runner
         kept = read_json(state, format=FORMAT) if state.is_file() else {}
         self._records: dict[str, dict[str, Any]] = dict(kept.get("stages", {}))
@@ -156,9 +157,20 @@ class Chain:
             KeyboardInterrupt: if a stage was stopped; with the command to go on with
         """
         with _only_one(self._path.with_suffix(".lock")) as lock:
-            runner = self._runner or (lambda words: run_script(words, keep_open=lock))
-            wanted = self._wanted(start)
-            return [self._do(stage, is_forced, runner) for stage, is_forced in wanted]
+            wanted, relay = self._wanted(start), Relay(self._imports)
+            done: list[Done] = []
+            with contextlib.closing(relay):
+                for number, (stage, is_forced) in enumerate(wanted, 1):
+                    rest = wanted[number:]
+                    runner = self._runner or (
+                        lambda words, rest=rest: relay.run(words, lock, self._goes_on(rest))
+                    )
+                    done.append(self._do(stage, is_forced, runner))
+            return done
+
+    def _goes_on(self, rest: Sequence[tuple[Stage, bool]]) -> bool:
+        """Whether one of these is to be run, as far as that is known."""
+        return any(self._step(stage, is_forced=forced).why is not None for stage, forced in rest)
 
     def _do(self, stage: Stage, is_forced: bool, runner: Runner) -> Done:
         number = f"{self.stages.index(stage) + 1}/{len(self.stages)} {stage.name}"
@@ -260,57 +272,6 @@ class Chain:
         self._records[stage.name] = record
         kept = {"stages": self._records, "digests": self._digests.known}
         write_json(self._path, {"format": FORMAT, "version": VERSION, **kept})
-
-
-def run_script(words: Sequence[str], *, keep_open: Sequence[int] = ()) -> int:
-    """Run a script of this clone with its flags, and wait for it.
-
-    Signals to stop are handed on, once each, as Ctrl-C: the script saves and leaves in its own way.
-
-    Args:
-        keep_open: file descriptors that the script holds as long as it lives
-
-    Returns:
-        its exit code; the negative number of a signal that ended it
-    """
-    command = [sys.executable, str(ROOT / words[0]), *words[1:]]
-    # In a group of its own, else the terminal would send it the signal, too.
-    options: dict[str, Any] = {}
-    if IS_POSIX:
-        options = {"process_group": 0, "pass_fds": keep_open, "preexec_fn": _listen_to_stops}
-    process = subprocess.Popen(command, **options)
-    asked = False
-
-    def hand_on(*_: Any) -> None:
-        nonlocal asked
-        asked = True
-        process.send_signal(signal.SIGINT)
-
-    with _handled(hand_on):
-        code = process.wait()
-    return INTERRUPTED if asked and code else code
-
-
-def _listen_to_stops() -> None:
-    """In the stage: a shell's background jobs ignore Ctrl-C, and so would what they start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-@contextlib.contextmanager
-def _handled(handler: Callable[..., None]) -> Iterator[None]:
-    """Outside the main thread signals aren't ours to handle; those that are ignored stay so."""
-    old = {}
-    try:
-        for number in STOPPING:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                old[number] = signal.signal(number, handler)
-    except ValueError:
-        pass
-    try:
-        yield
-    finally:
-        for number, before in old.items():
-            signal.signal(number, before)
 
 
 @contextlib.contextmanager
