@@ -168,7 +168,7 @@ def _rows_of(
     fit = np.flatnonzero(~too_long(lengths, config, model))
     chosen = fit
     if one.max_len is not None:
-        random = np.random.default_rng(seed_for(config.seed, "max_len", number, one.reponame))
+        random = np.random.default_rng(seed_for(config.seed, "max_len", number))
         chosen = np.sort(random.permutation(fit)[: one.max_len])  # clamped: there may be fewer
     if not len(chosen):
         raise UserError(
