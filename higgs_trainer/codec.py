@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from higgs_trainer.config import Streams
-from higgs_trainer.weights import without_bars
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
 from ttscommon.ledger import weights_key
+from ttscommon.transformers_bars import without_bars
 
 KIND = "higgs_audio_v2_tokenizer"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"

@@ -18,10 +18,11 @@ from higgs_trainer.conversation import request
 from higgs_trainer.generation import Sampling, forced, generated
 from higgs_trainer.prompt import PromptWriter, Written
 from higgs_trainer.statistics import FILE as STATISTICS_FILE
-from higgs_trainer.weights import load_model, stored, without_bars
+from higgs_trainer.weights import load_model, stored
 from ttscommon import lora
 from ttscommon.errors import UserError
 from ttscommon.files import atomic_folder, require_free_disk, write_json
+from ttscommon.transformers_bars import without_bars
 
 log = logging.getLogger(__name__)
 

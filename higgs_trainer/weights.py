@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 from higgs_trainer.checkpoint import HiggsCheckpoint
 from ttscommon.errors import UserError
 from ttscommon.tensors import read_tensors, require_equal
+from ttscommon.transformers_bars import without_bars
 
 TEXT_HEAD = "text_lm_head.weight"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -156,20 +156,6 @@ def _filled(
             use_text_head=text_head,
             dtype=dtype,
         )
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Keep transformers from drawing progress bars, which fill a log."""
-    from transformers.utils import logging as chatter
-
-    was_on = chatter.is_progress_bar_enabled()
-    chatter.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            chatter.enable_progress_bar()
 
 
 def _joined(tensors: dict[str, Tensor], where: Path) -> dict[str, Tensor]:

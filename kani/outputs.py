@@ -25,6 +25,7 @@ from ttscommon.files import (
 )
 from ttscommon.ledger import weights_key
 from ttscommon.machine import pick_device
+from ttscommon.transformers_bars import without_bars
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,8 @@ def write_model(
     log.info("merged; logits differ by %.1e of their size", difference)
     require_free_disk(folder, sum(p.numel() for p in model.parameters()) * 4)
     with atomic_folder(folder) as draft:
-        model.to(_precision(base)).save_pretrained(str(draft))
+        with without_bars():
+            model.to(_precision(base)).save_pretrained(str(draft))
         for file in sorted(base.iterdir()):
             is_ours = file.name.endswith(WEIGHTS) or file.name == EXPERIMENT_FILE
             if file.is_file() and not is_ours and not (draft / file.name).exists():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from kani.codec_weights import load_codec
 from kani.tokens import TokenSpace
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
+from ttscommon.transformers_bars import without_bars
 
 __all__ = ["load_codec", "load_language_model", "load_tokenizer", "shapes_of"]
 
@@ -122,17 +122,3 @@ def shapes_of(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         model: Any = Lfm2ForCausalLM(Lfm2Config(**arguments))
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Keep transformers from drawing progress bars, which fill a log."""
-    from transformers.utils import logging as chatter
-
-    was_on = chatter.is_progress_bar_enabled()
-    chatter.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            chatter.enable_progress_bar()

@@ -1,7 +1,7 @@
 """Scripts of this clone as processes: what a chain of them runs, one after the other.
 
 They begin with the same seconds of imports. Where the next one waits with these done while one
-works, a chain of eleven is a minute shorter on two cores; each still has a process of its own.
+works, they cost no time on two cores; each still has a process of its own.
 """
 
 from __future__ import annotations
