@@ -57,6 +57,7 @@ class Read(Generic[C]):
 
     value: C | None
     findings: tuple[Finding, ...]
+    folder: Path = CONFIG_DIR
 
     def require(self) -> C:
         """The settings.
@@ -66,7 +67,8 @@ class Read(Generic[C]):
         """
         if self.value is None:
             first, n_more = self.findings[0], len(self.findings) - 1
-            more = f", and {n_more} more: python tools/kani_check_config.py" if n_more else ""
+            command = f"python tools/kani_check_config.py --config-dir {self.folder}"
+            more = f", and {n_more} more: {command}" if n_more else ""
             raise UserError(f"{first.what}{more}", where=first.where, fix=first.fix or None)
         return self.value
 
@@ -76,10 +78,10 @@ def read(cls: type[C], path: Path) -> Read[C]:
     try:
         data = read_mapping(path)
     except UserError as error:
-        return Read(None, (Finding(str(path), error.what, error.fix or ""),))
+        return Read(None, (Finding(str(path), error.what, error.fix or ""),), path.parent)
     reading = _Reading(path)
     value = reading.settings(cls, data, "")
-    return Read(None if reading.findings else value, tuple(reading.findings))
+    return Read(None if reading.findings else value, tuple(reading.findings), path.parent)
 
 
 def read_folder(folder: Path) -> dict[str, Read[Any]]:

@@ -87,6 +87,7 @@ class Outcome:
     """How an experiment ended.
 
     Attributes:
+        seconds: of the training that finished it, be it an earlier one
         why: it failed
     """
 
@@ -132,7 +133,7 @@ def train_one(job: Job) -> TrainReport:
     """Train an experiment; what it fails of is kept for the table of results, too.
 
     Raises:
-        UserError: if it is trained by another process, and as `train` does
+        UserError: as `train` does
     """
     if not processes(job.device).is_main_process:
         return train(job)
@@ -180,7 +181,8 @@ def run_all(workshop: Workshop, run_one: Callable[[Experiment], int]) -> list[Ou
 def _found(job: Job, name: str) -> Outcome | None:
     """If nothing is to be trained."""
     try:
-        return Outcome(name, "finished before") if finished(job) is not None else None
+        known = finished(job)
+        return Outcome(name, "finished before", known.seconds) if known else None
     except UserError as error:
         return Outcome(name, "failed", why=str(error))
 
@@ -205,14 +207,18 @@ def _keep(models: Path, outcomes: Sequence[Outcome]) -> None:
 
 @contextlib.contextmanager
 def _alone(job: Job) -> Iterator[None]:
-    """A training that outlived the one who started it must not be joined by a second."""
+    """A training that outlived the one who started it isn't joined by a second, which waits."""
     job.run.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(job.run.folder / "lock")
     try:
-        with FileLock(job.run.folder / "lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise UserError(
-            "another process is training this experiment",
-            where=job.run.folder,
-            fix="wait for its end, or stop it",
-        ) from error
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning(
+            "another process is training %s: waiting for its end (Ctrl-C waits no longer)",
+            job.model_id,
+        )
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

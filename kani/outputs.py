@@ -56,6 +56,13 @@ def read_finished(folder: Path) -> dict[str, Any] | None:
     return read_json(path, format=FORMAT) if path.is_file() else None
 
 
+def trained_speakers(model: Path, adapter: Path | None = None) -> list[str]:
+    """The names before the texts that a model was trained on; none if it wasn't trained here."""
+    known = read_finished(adapter.resolve().parent if adapter else model) or {}
+    sources = known.get("dataset", {}).get("hf_datasets", [])
+    return sorted({one["speaker_id"] for one in sources if one.get("speaker_id")})
+
+
 def require_replaceable(folder: Path) -> None:
     """Refuse a folder of something else.
 

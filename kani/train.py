@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,12 +92,17 @@ class Job:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """Where the model is, and how good it was when it was best."""
+    """Where the model is, and how good it was when it was best.
+
+    Attributes:
+        seconds: of the call that finished it
+    """
 
     model: Path
     best_step: int
     metrics: dict[str, float]
     was_finished: bool = False
+    seconds: float = 0.0
 
 
 def train(job: Job, on_evaluation: Callable[[int, float], None] | None = None) -> TrainReport:
@@ -111,11 +117,13 @@ def train(job: Job, on_evaluation: Callable[[int, float], None] | None = None) -
     """
     if (found := finished(job)) is not None:
         return found
+    began = time.monotonic()
     training = Training(job)
     report = training.fit(on_evaluation)
     sample = training.release()
     if training.is_main:
         found = {**job.description(), "step": report.best_step, "metrics": report.metrics}
+        found["seconds"] = time.monotonic() - began
         write_model(
             job.output,
             job.base,
@@ -142,7 +150,8 @@ def finished(job: Job) -> TrainReport | None:
         return None
     changed = differences({k: known.get(k) for k in job.description()}, job.description())
     if not changed:
-        return TrainReport(job.output, known["step"], known["metrics"], was_finished=True)
+        seconds = known.get("seconds", 0.0)
+        return TrainReport(job.output, known["step"], known["metrics"], True, seconds)
     if job.overwrite:
         return None
     more = f"; and {len(changed) - 4} more" if len(changed) > 4 else ""

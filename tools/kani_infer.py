@@ -9,6 +9,7 @@ Example: python tools/kani_infer.py --model-dir models/alice --codec nanocodec.n
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,8 @@ from ttscommon.cli import (
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
 from ttscommon.outputs import read_texts, require_new, require_writable, speech_paths
+
+log = logging.getLogger(__name__)
 
 DECODING = ("temperature", "top_p", "repetition_penalty", "repetition_window", "max_new_tokens")
 PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -90,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for path in (paths[0], *others):
         require_writable(path)
     voice = _voice(args, config)
+    _warn_of_speaker(args, texts)
     speak = _streamed if args.stream else _at_once
     results = list(speak(voice, args.speaker_id, sampling, texts, paths))
     if args.json:
@@ -142,6 +146,20 @@ def _voice(args: argparse.Namespace, config: InferenceConfig) -> Any:
         device=device,
         dtype=getattr(torch, name),
     )
+
+
+def _warn_of_speaker(args: argparse.Namespace, texts: Sequence[str]) -> None:
+    """A prompt with another beginning than those it learned is one that a model has never seen."""
+    from kani.outputs import trained_speakers
+    from kani.tokens import speaker_prefix
+
+    names = trained_speakers(args.model_dir, args.lora_path)
+    known = tuple(map(speaker_prefix, names))
+    prompts = [speaker_prefix(args.speaker_id) + text.lower() for text in texts]
+    strange = [text for text in prompts if not text.startswith(known)]
+    if names and strange:
+        shown = ", ".join(names), strange[0][:60]
+        log.warning("this model was trained with --speaker-id %s: '%s'", *shown)
 
 
 def _at_once(

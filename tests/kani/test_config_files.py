@@ -75,6 +75,8 @@ def test_every_fault_is_told_at_once(tmp_path):
     ):
         assert line in told
     assert len(told) == 11
+    with pytest.raises(UserError, match=f"10 more: .*--config-dir {tmp_path}"):
+        found.require()
 
 
 def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path):

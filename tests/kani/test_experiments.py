@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def test_a_failed_experiment_is_told_and_the_others_are_trained(configs, tmp_pat
     asked = []
     again = run_all(workshop, lambda one: asked.append(one.base.model_id) or 1)
     assert [one.state for one in again] == ["failed", "finished before"]
+    assert again[1].seconds > 0
     assert asked == ["one"]
 
 
@@ -98,12 +100,30 @@ def test_a_stop_ends_the_run_and_a_kill_only_the_experiment(configs):
     assert "SIGKILL" in outcomes[0].why
 
 
-def test_an_experiment_is_trained_by_one_process_at_a_time(configs, tmp_path):
+def test_a_second_training_of_an_experiment_waits_for_the_first(configs, tmp_path):
+    """As after the death of the process that started the first."""
     workshop = opened(configs)
     folder = tmp_path / "models/runs/one"
     folder.mkdir(parents=True)
-    with FileLock(folder / "lock"), pytest.raises(UserError, match="another process"):
+    first = FileLock(folder / "lock", thread_local=False)
+    first.acquire()
+
+    class Ending(logging.Handler):
+        """The first ends as soon as the second says that it waits."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if "waiting for its end" in record.getMessage():
+                assert not (tmp_path / "models/one").exists()
+                first.release()
+
+    listener = Ending()
+    logging.getLogger("kani.experiments").addHandler(listener)
+    try:
         train_one(workshop.job(workshop.named("one")))
+    finally:
+        logging.getLogger("kani.experiments").removeHandler(listener)
+    assert not first.is_locked
+    assert (tmp_path / "models/one/model.safetensors").is_file()
 
 
 def test_an_unknown_experiment_is_refused(configs):

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from kani.inference import KaniVoice, audio_step_of
+from kani.outputs import EXPERIMENT_FILE, FORMAT
 from kani.sampling import Sampling
 from kani.weights import load_language_model
 from tools.kani_infer import main
 from ttscommon import audio, lora
 from ttscommon.errors import UserError
-from ttscommon.files import read_json
+from ttscommon.files import read_json, write_json
 
 SHORT = Sampling(max_new_tokens=26, temperature=1.0)  # six frames
 
@@ -113,6 +114,20 @@ def test_the_tool_writes_waves_and_what_it_measured(miniature, tmp_path, capsys)
     assert report["sampling"]["temperature"] == 0.6
     with pytest.raises(UserError, match="exists already"):
         main(words(miniature, *more))
+
+
+def test_a_prompt_without_the_speaker_that_was_learned_is_told(miniature, tmp_path, caplog):
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in miniature[0].iterdir():
+        (model / file.name).symlink_to(file)
+    data = {"hf_datasets": [{"reponame": "codes", "speaker_id": "Anna"}]}
+    write_json(model / EXPERIMENT_FILE, {"format": FORMAT, "version": 1, "dataset": data})
+    for number, speaker in enumerate((["--speaker-id", "ANNA"], [])):
+        output = ["--output", str(tmp_path / f"{number}.wav")]
+        main(words((model, miniature[1]), "--text", "Hi", *speaker, *output))
+        told = [line for line in caplog.messages if "--speaker-id" in line]
+        assert told == ["this model was trained with --speaker-id Anna: 'hi'"] * number
 
 
 def test_the_tool_streams_into_the_same_file(miniature, tmp_path, capsys):
