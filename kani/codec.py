@@ -22,7 +22,6 @@ from kani.codec_layers import (
     Ends,
     FiniteScalars,
     HalfSnake,
-    LeakyReLU,
     ResidualLayer,
     SameConv,
 )
@@ -87,23 +86,22 @@ class Encoder(nn.Module):
     def __init__(self, config: NanoCodecConfig):
         super().__init__()
         width, self.rates = config.encoder_channels, config.down_rates
-        self.pre_conv = SameConv(1, width, EDGE_SIZE)
+        self.pre_conv = SameConv(1, width, EDGE_SIZE, activates=False)
         self.res_layers, self.down_sample_conv_layers = nn.ModuleList(), nn.ModuleList()
         for rate in config.down_rates:
             self.res_layers.append(ResidualLayer(width, is_causal=False))
             down = SameConv(width, 2 * width, 2 * rate, stride=rate)
             self.down_sample_conv_layers.append(down)
             width *= 2
-        self.activation = LeakyReLU()
         self.post_conv = SameConv(width, config.latent_dim, EDGE_SIZE)
 
     def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
         x = self.pre_conv(x, ends)
         stages = zip(self.res_layers, self.down_sample_conv_layers, self.rates, strict=True)
         for residual, down, rate in stages:
-            x = down(self.activation(residual(x, ends)), ends)
+            x = down(residual(x, ends), ends)
             ends = ends and ends.slower(rate)
-        return self.post_conv(self.activation(x), ends)
+        return self.post_conv(x, ends)
 
 
 class Decoder(nn.Module):
