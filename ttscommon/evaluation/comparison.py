@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -53,21 +53,35 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is known of an utterance besides its sound, as in `Result`."""
+
+    parts: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    faults: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Context:
     """What an utterance is compared with.
 
     Attributes:
         measured: every file of every condition
         real: the recordings of the speaker; none if there are no
+        known: of some of the files
     """
 
     measured: Mapping[Path, Measured]
     real: Sequence[Utterance]
     language: str
+    known: Mapping[Path, Known] = field(default_factory=dict)
 
     def voice_likeness(self, utterance: Utterance) -> dict[str, float]:
         """The cosine with the mean of the real recordings, itself left out, for each encoder."""
-        others = [self.measured[one.path].voices for one in self.real if one.path != utterance.path]
+        others = [
+            self.measured[one.path].voices
+            for one in self.real
+            if one.path != utterance.path and one.speaker in ("", utterance.speaker)
+        ]
         found = {}
         for name, voice in self.measured[utterance.path].voices.items():
             known = [np.array(voices[name], np.float32) for voices in others if name in voices]
@@ -110,13 +124,14 @@ class Context:
 def compare(condition: str, utterance: Utterance, context: Context) -> Result:
     """All numbers of one measured utterance."""
     measured = context.measured[utterance.path]
-    manner = context.manner(utterance)
+    manner, known = context.manner(utterance), context.known.get(utterance.path, Known())
     spans, pauses = manner.timing.speech, manner.timing.pauses
     parts = {
         **_word_parts(utterance.text, measured, context.language),
         **timing_parts(manner.timing),
         **{name: (value, 1.0) for name, value in context.voice_likeness(utterance).items()},
         **{name: (value, 1.0) for name, value in measured.prosody.items() if value is not None},
+        **known.parts,
     }
     for name, key in (("dnsmos", "overall"), ("dnsmos_signal", "signal"), ("dnsmos_p808", "p808")):
         if key in measured.quality:
@@ -132,7 +147,7 @@ def compare(condition: str, utterance: Utterance, context: Context) -> Result:
             ours, theirs = (load(one.path, RATE) for one in (utterance, recording))
             parts["mel_cepstral_distance"] = (mel_cepstral_distance(ours, theirs), 1.0)
     found = faults(utterance.path, measured, text=utterance.text, expected_seconds=expected,
-                   language=context.language)  # fmt: skip
+                   language=context.language) + list(known.faults)  # fmt: skip
     parts["faults"] = (float(bool(found)), 1.0)
     return Result(
         condition=condition,

@@ -26,12 +26,14 @@ class Utterance:
     Attributes:
         seed: which of several tries at the text it is
         id: the file's name without suffix and seed, with its folders
+        speaker: whose voice it should be, where there are several
     """
 
     path: Path
     text: str | None = None
     seed: int | None = None
     id: str = ""
+    speaker: str = ""
 
     @property
     def group(self) -> str:

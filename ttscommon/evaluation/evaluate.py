@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ttscommon.errors import UserError
-from ttscommon.evaluation.comparison import Context, Result, compare
+from ttscommon.evaluation.comparison import Context, Known, Result, compare
 from ttscommon.evaluation.conditions import Utterance, pair
 from ttscommon.evaluation.likeness import Likeness, likeness
 from ttscommon.evaluation.measuring import Instruments, measure_all
@@ -51,8 +51,10 @@ BETTER: dict[str, Direction] = {
     "too_long_pauses_per_minute": "lower",
     "pause_placement_f1": "higher",
     "right_length": "higher",
+    "failures": "lower",
+    "invalid_frames": "lower",
 }
-SHARES = ("faults", "right_length")  # of clips
+SHARES = ("faults", "right_length", "failures")  # of clips
 # Guard rails, and how much worse is still no loss: a point of WER, a hundredth of a cosine.
 TOLERANCES = {
     "fluent_wer": 0.01,
@@ -197,6 +199,7 @@ def evaluate(
     real: str | None = None,
     cache: Path | None = None,
     n_processes: int = 1,
+    known: Mapping[Path, Known] | None = None,
 ) -> Evaluation:
     """Measure every utterance and compare the conditions.
 
@@ -204,6 +207,7 @@ def evaluate(
         base: what others are compared with; by default "base", else the first
         real: recordings of the speaker, whose voice is the one to be like; by default "real"
         cache: where results are kept from run to run
+        known: what is known of a file besides its sound, such as whether the model found an end
 
     Raises:
         UserError: if a condition has nothing in common with the base, or too much is unreadable
@@ -221,7 +225,8 @@ def evaluate(
         for name, utterances in conditions.items()
     }
     _refuse_unreadable(conditions, readable, skipped)
-    context = Context(measured, readable.get(real or "", []), instruments.language)
+    recordings = readable.get(real or "", [])
+    context = Context(measured, recordings, instruments.language, known or {})
     results = {
         name: [compare(name, utterance, context) for utterance in utterances]
         for name, utterances in readable.items()

@@ -32,6 +32,9 @@ MEANINGS = {
     "dnsmos_p808": "the same, another network",
     "mel_cepstral_distance": "dB from a recording of the same text",
     "faults": "share of clips with something plainly wrong",
+    "failures": "share of clips without an end, empty, or of another length than usual",
+    "invalid_frames": "share of frames for which the model alone would have said no code",
+    "length_ratio": "times as long as the speaker takes for as many letters",
     "right_length": "share of clips 0.7 to 1.4 times as long as the recording",
     "pause_placement_f1": "pauses between the same words as in the recording",
     "too_long_pauses_per_minute": "pauses of more than 2.5 s",
@@ -82,10 +85,14 @@ def write_report(
     title: str = TITLE,
     language: str = "en",
     most_clips: int = MOST_CLIPS,
+    first: Sequence[Finding] = (),
+    tables: Mapping[str, list[dict[str, object]]] | None = None,
 ) -> None:
     """Write an evaluation as one offline HTML file, with its sounds inside.
 
     Args:
+        first: sentences above the verdict
+        tables: by caption, above the others
         language: of the texts, to mark which words were heard wrongly
         most_clips: with more, the page holds the worst texts and others drawn at random
 
@@ -101,10 +108,10 @@ def write_report(
         _items(kept, evaluation, language),
         lead="\n\n".join(part for part in (_lead(evaluation), note) if part),
         scores=score_rows(evaluation),
-        tables=_tables(evaluation),
+        tables={**(tables or {}), **_tables(evaluation)},
         base=base,
         reference=real if any(real in text.results for text in kept) else None,
-        findings=findings(evaluation),
+        findings=[*first, *findings(evaluation)],
         own_order="worst first",
         orders={
             f"{metric}, worst first": [text.worst(metric, base, real) for text in kept]

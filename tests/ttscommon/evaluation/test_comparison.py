@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ttscommon.audio import save
-from ttscommon.evaluation.comparison import Context, compare
+from ttscommon.evaluation.comparison import Context, Known, compare
 from ttscommon.evaluation.conditions import Utterance
 from ttscommon.evaluation.measuring import Measured
 
@@ -106,3 +106,16 @@ def test_what_nobody_read_has_no_errors(spoken, context):
     found = compare("tuned", silent, context).values
     assert "wer" not in found
     assert found["pauses_per_100_words"] == pytest.approx(20)  # of what was heard: one in five
+
+
+def test_the_voice_is_that_of_the_same_speaker_and_what_is_known_is_added(spoken, context):
+    named = [replace(spoken[n], speaker=n) for n in ("real", "other")]
+    path = spoken["tuned"].path
+    known = {path: Known({"failures": (1.0, 1.0)}, ["no_end: speech never ended"])}
+    told = replace(context, real=named, known=known)
+    heard = {n: compare("tuned", replace(spoken["tuned"], speaker=n), told) for n in spoken}
+    assert heard["other"].values["similarity"] == pytest.approx(1.0)
+    assert heard["real"].values["similarity"] == pytest.approx(0.0)
+    assert "similarity" not in heard["tuned"].values
+    assert heard["real"].values["failures"] == 1
+    assert heard["real"].faults[-1] == "no_end: speech never ended"
