@@ -199,8 +199,10 @@ class NanoCodec(nn.Module):
         for rows, begin, end in self._pieces(len(sound), longest):
             start = max(0, begin - self.encoder_context)
             stop = min(longest, end + self.encoder_context)
-            there = (n_frames[rows] - start).clamp(1, stop - start)
-            ends = None if bool((there == stop - start).all()) else Ends(there * hop, not as_nemo)
+            there = (n_frames[rows] - start).clamp(1, stop - start).tolist()
+            ends = Ends(tuple(n * hop for n in there), are_repeated=not as_nemo)
+            if min(there) == stop - start:
+                ends = None
             latents = self.latents(sound[rows, start * hop : stop * hop], ends)
             tokens[rows, :, begin:end] = self.vector_quantizer.encode(
                 latents[:, begin - start : end - start]

@@ -46,25 +46,24 @@ class Ends:
     """Where each row of a batch ends.
 
     Attributes:
-        lengths: (B,)
+        lengths: of the B rows
         are_repeated: what a convolution sees behind an end is its last sample, as if the row were
             alone; else zeros
     """
 
-    lengths: Tensor
+    lengths: tuple[int, ...]
     are_repeated: bool
 
-    def fill(self, x: Tensor) -> Tensor:
-        """`x` (B, T, C) with something else behind the ends."""
-        is_real = torch.arange(x.shape[1], device=x.device) < self.lengths[:, None]  # (B, T)
-        if not self.are_repeated:
-            return x * is_real[..., None]
-        last = x[torch.arange(len(x), device=x.device), self.lengths - 1]  # (B, C)
-        return torch.where(is_real[..., None], x, last[:, None])
+    def fill(self, padded: Tensor, reach: int) -> None:
+        """Change what is seen behind the ends of shorter rows in (B, reach + T + reach, C)."""
+        for row, length in zip(padded, self.lengths, strict=True):
+            end = reach + length
+            if end + reach < len(row):
+                row[end : end + reach] = row[end - 1] if self.are_repeated else 0
 
     def slower(self, rate: int) -> Ends:
         """The ends when only each `rate`-th sample is left."""
-        return replace(self, lengths=self.lengths // rate)
+        return replace(self, lengths=tuple(length // rate for length in self.lengths))
 
 
 class SameConv(nn.Module):
@@ -92,8 +91,6 @@ class SameConv(nn.Module):
         self.reach, self.activates = ((size - 1) * dilation - stride + 2) // 2, activates
 
     def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
-        if ends is not None:
-            x = ends.fill(x)
         batch, n_steps, n_channels = x.shape
         padded = x.new_empty(batch, n_steps + 2 * self.reach, n_channels)
         inner = padded[:, self.reach : self.reach + n_steps]
@@ -104,6 +101,8 @@ class SameConv(nn.Module):
             inner.copy_(x)
         padded[:, : self.reach] = inner[:, :1]
         padded[:, self.reach + n_steps :] = inner[:, -1:]
+        if ends is not None:
+            ends.fill(padded, self.reach)
         return convolved(padded, self.conv)
 
 
