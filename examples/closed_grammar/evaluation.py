@@ -17,6 +17,7 @@ from lewm.decoding import GenerationSettings
 from lewm.generation import Request, generate
 from lewm.inference_engine import Engine
 from lewm.recordings import LEAD, TAIL
+from lewm.text import Reading
 from lewm.validation import EARLY_STOP
 from ttscommon import audio
 from ttscommon.errors import UserError
@@ -61,10 +62,22 @@ def read_long(folder: Path, engine: Engine, limit: int | None = None) -> list[Ut
     ]
 
 
-def speak(engine: Engine, recordings: Sequence[Utterance], seed: int) -> list[Utterance]:
+def speak(
+    engine: Engine,
+    recordings: Sequence[Utterance],
+    seed: int,
+    *,
+    speaker: str | None = None,
+    reading: Reading = "auto",
+) -> list[Utterance]:
     """Every text said from the text alone and in one piece, however long it is."""
     requests = [
-        Request(text=recording.text, seed=seed_for(seed, "utterance", i))
+        Request(
+            text=recording.text,
+            speaker=speaker,
+            seed=seed_for(seed, "utterance", i),
+            reading=reading,
+        )
         for i, recording in enumerate(recordings)
     ]
     settings = GenerationSettings(keep_attention=True)

