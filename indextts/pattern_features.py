@@ -25,8 +25,9 @@ from indextts.pattern_frames import (
     to_frames,
     to_seconds,
 )
-from indextts.pattern_words import Paces, find_fillers, find_stutters, speech_rate
+from indextts.pattern_words import find_fillers, find_stutters, speech_rate
 from ttscommon.errors import UserError
+from ttscommon.evaluation.paces import Paces
 from ttscommon.evaluation.wording import count_syllables, is_filler, plain_words
 from ttscommon.files import read_json, write_json
 from ttscommon.segment import Span

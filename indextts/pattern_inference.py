@@ -19,10 +19,10 @@ from indextts.pattern_embeddings import (
 )
 from indextts.pattern_features import PatternFeatures, features_of_rests, rates, with_words
 from indextts.pattern_frames import find_rests
-from indextts.pattern_words import Paces
 from indextts.speech import Piece, Speech
 from indextts.tuned import patterns
 from ttscommon.errors import UserError
+from ttscommon.evaluation.paces import Paces
 from ttscommon.segment import VAD_RATE
 from ttscommon.transcribe import WordTranscriber, sentence
 from ttscommon.workspace import Speaker, speaker_flags

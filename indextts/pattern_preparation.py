@@ -36,7 +36,6 @@ from indextts.pattern_frames import FRAME, find_rests
 from indextts.pattern_prepare_config import PatternPrepareConfig
 from indextts.pattern_text import RULES as TEXT_RULES
 from indextts.pattern_text import is_stripped, readable, stripped
-from indextts.pattern_words import Paces
 from indextts.prepare_config import PrepareConfig
 from indextts.preprocess import PrepareReport, prepare
 from indextts.silence_codes import learn_silence_codes
@@ -45,6 +44,7 @@ from ttscommon.audio import load
 from ttscommon.clip_words import ClipWords
 from ttscommon.config import to_dict
 from ttscommon.errors import UserError
+from ttscommon.evaluation.paces import Paces
 from ttscommon.files import atomic, read_json, write_json
 from ttscommon.machine import processes
 from ttscommon.segment import VAD_RATE

@@ -1,4 +1,4 @@
-"""What happens among the words of a clip: fillers, stutters, words drawn out, and the pace.
+"""What happens among the words of a clip: fillers, stutters, and the pace.
 
 Everything is found in words with their times (words.json of tools/transcribe_dataset.py), so it is
 as good as the recogniser is verbatim; those tend to leave out fillers.
@@ -6,10 +6,7 @@ as good as the recogniser is verbatim; those tend to leave out fillers.
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,50 +17,7 @@ from ttscommon.transcribe import Word
 
 LONGEST_REPEAT = 3  # words
 SHORTEST_FILLER = 0.1  # seconds; what a recogniser puts into less was hardly said
-# A word is drawn out if its seconds a syllable lie so many standard deviations above the speaker's
-# for words of as many syllables, and are so many seconds more at least.
-DEVIATIONS, DRAWN_OUT = 3.0, 0.15
-FEWEST_WORDS = 20  # of a number of syllables, to know how long they take
-MANY_SYLLABLES = 4  # as many or more count alike
 RATE_WINDOW, RATE_HOP = 1.0, 0.5  # seconds; as many codes as the public trainer looks at
-
-
-@dataclass(frozen=True)
-class Paces:
-    """How long the speaker takes for a syllable, by the number of syllables of the word.
-
-    Attributes:
-        usual: {syllables: (mean, standard deviation) of log seconds a syllable}
-    """
-
-    usual: Mapping[int, tuple[float, float]]
-
-    @classmethod
-    def of(cls, clips: Iterable[Sequence[Word]], language: str) -> Paces:
-        """Learn from all words of all clips; medians, so that a drawn-out word hardly counts."""
-        found: dict[int, list[float]] = defaultdict(list)
-        for words in clips:
-            for word in words:
-                n, pace = _pace(word, language)
-                if pace > 0:
-                    found[min(n, MANY_SYLLABLES)].append(math.log(pace))
-        usual = {}
-        for n, logs in found.items():
-            if len(logs) >= FEWEST_WORDS:
-                middle = float(np.median(logs))
-                spread = 1.4826 * float(np.median(np.abs(np.array(logs) - middle)))
-                usual[n] = (middle, max(spread, 0.05))
-        return cls(usual)
-
-    def is_drawn_out(self, word: Word, language: str) -> bool:
-        """Whether the speaker stretches the word, compared with words of as many syllables."""
-        n, pace = _pace(word, language)
-        known = self.usual.get(min(n, MANY_SYLLABLES))
-        if pace <= 0 or known is None:
-            return False
-        middle, spread = known
-        far = math.log(pace) > middle + DEVIATIONS * spread
-        return far and (pace - math.exp(middle)) * n >= DRAWN_OUT
 
 
 def find_fillers(words: Sequence[Word], text: str, language: str) -> list[tuple[str, Span]]:
@@ -149,15 +103,6 @@ def _overlap(part: Word | Span, start: float, end: float) -> float:
 
 def _bare(word: str) -> str:
     return plain_words(word).replace(" ", "")
-
-
-def _pace(word: Word, language: str) -> tuple[int, float]:
-    """Syllables, and seconds for each; 0 seconds for what is no word."""
-    bare = _bare(word.word)
-    if not bare or is_filler(bare, language):
-        return 0, 0.0
-    n = count_syllables(word.word, language)
-    return n, (word.end - word.start) / n if n else 0.0
 
 
 def _repeats(bares: Sequence[str], place: int, size: int) -> bool:

@@ -15,8 +15,8 @@ from indextts.pattern_features import (
     with_words,
 )
 from indextts.pattern_frames import SILENT, SPOKEN, UNSURE, Rests
-from indextts.pattern_words import Paces
 from ttscommon.errors import UserError
+from ttscommon.evaluation.paces import Paces
 from ttscommon.files import read_json, write_json
 from ttscommon.transcribe import Word
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indextts.pattern_words import Paces, find_fillers, find_stutters, speech_rate
+from indextts.pattern_words import find_fillers, find_stutters, speech_rate
 from ttscommon.segment import Span
 from ttscommon.transcribe import Word
 
@@ -65,19 +65,6 @@ def test_false_starts_and_repeats_are_stutters(text, expected):
 
 def test_a_repeated_phrase_is_one_span_as_long_as_the_phrase():
     assert find_stutters(said("I want I want it"), "en") == [Span(0.0, 0.8)]
-
-
-def test_a_word_is_drawn_out_if_the_speaker_s_other_words_are_not():
-    clips = [said("the cat sat on a mat", 0.3 + 0.01 * n) for n in range(6)]
-    paces = Paces.of(clips, "en")
-    assert paces.is_drawn_out(Word("cat", 0.0, 1.2), "en")
-    assert not paces.is_drawn_out(Word("cat", 0.0, 0.36), "en")
-    assert not paces.is_drawn_out(Word("um", 0.0, 1.2), "en")
-
-
-def test_too_few_words_tell_nothing_about_a_speaker_s_pace():
-    paces = Paces.of([said("the cat")], "en")
-    assert not paces.is_drawn_out(Word("cat", 0.0, 9.0), "en")
 
 
 def test_the_pace_counts_syllables_over_speech_and_not_over_pauses():

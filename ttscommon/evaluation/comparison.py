@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ttscommon.evaluation.conditions import Utterance, partners
 from ttscommon.evaluation.disfluency import find_fillers
 from ttscommon.evaluation.manner import Manner
 from ttscommon.evaluation.measuring import RATE, Measured, faults
+from ttscommon.evaluation.paces import Paces
 from ttscommon.evaluation.pauses import measure_timing, timing_parts
 from ttscommon.evaluation.placement import agreement, find_places
 from ttscommon.evaluation.verdicts import LONGEST, SHORTEST
@@ -75,6 +77,11 @@ class Context:
     language: str
     known: Mapping[Path, Known] = field(default_factory=dict)
 
+    @cached_property
+    def paces(self) -> Paces:
+        """How long the real speaker takes for words."""
+        return Paces.of((_words(self.measured[one.path]) for one in self.real), self.language)
+
     def voice_likeness(self, utterance: Utterance) -> dict[str, float]:
         """The cosine with the mean of the real recordings, itself left out, for each encoder."""
         others = [
@@ -108,6 +115,7 @@ class Context:
             paces=paces,
             voiced_npvi=measured.prosody.get("voiced_npvi"),
             fillers=find_fillers(verbatim, self.language),
+            n_drawn_out=sum(self.paces.is_drawn_out(word, self.language) for word in heard),
         )
 
     def manners(self, utterances: Sequence[Utterance]) -> list[Manner]:

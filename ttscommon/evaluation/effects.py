@@ -21,6 +21,7 @@ EVENTS = {
     "repetitions_per_minute": Rate(
         lambda m: m.timing.n_repetitions, lambda m: m.timing.seconds / 60
     ),
+    "prolongations_per_minute": Rate(lambda m: m.n_drawn_out, lambda m: m.timing.seconds / 60),
 }
 
 

@@ -35,6 +35,8 @@ class Manner:
         paces: (syllables of a word, its seconds a syllable)
         voiced_npvi: see `ttscommon.evaluation.prosody.Prosody`
         fillers: see `ttscommon.evaluation.disfluency.find_fillers`
+        n_drawn_out: words that the real speaker would take much less time for, see
+            `ttscommon.evaluation.paces.Paces`
     """
 
     group: str
@@ -43,6 +45,7 @@ class Manner:
     paces: Sequence[tuple[int, float]] = ()
     voiced_npvi: float | None = None
     fillers: Sequence[tuple[str, str]] = ()
+    n_drawn_out: int = 0
 
 
 class Measure(Protocol):
@@ -218,6 +221,7 @@ def measures(manners: Sequence[Manner]) -> dict[str, Measure]:
         "filler_identity": Shares.over(manners, lambda m: (word for word, _ in m.fillers)),
         "filler_position": Shares.over(manners, lambda m: (where for _, where in m.fillers)),
         "repetition_rate": Rate(lambda m: m.timing.n_repetitions, lambda m: m.timing.seconds),
+        "prolongation_rate": Rate(lambda m: m.n_drawn_out, lambda m: m.timing.seconds),
         "phonation_ratio": Rate(lambda m: m.timing.speech_seconds, lambda m: m.timing.seconds),
         "articulation_rate": Rate(
             lambda m: m.timing.n_syllables,

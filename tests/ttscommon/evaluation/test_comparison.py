@@ -69,6 +69,20 @@ def test_hesitations_are_those_of_the_hearing_that_expects_them(spoken, context)
     assert context.manner(spoken["tuned"]).fillers == [("um", "initial"), ("uh", "medial")]
 
 
+def test_words_are_drawn_out_by_the_real_speaker_s_measure(spoken, context):
+    def saying(*seconds: float) -> Measured:
+        ends = np.cumsum(seconds)
+        words = [("cat", end - own, end) for own, end in zip(seconds, ends, strict=True)]
+        return replace(REAL, words=words, heard="cat " * len(seconds))
+
+    real, tuned = saying(*[0.3] * 24, 0.9), saying(0.3, 0.6, 0.9)
+    own = {spoken["real"].path: real, spoken["tuned"].path: tuned}
+    context = replace(context, measured={**context.measured, **own})
+    assert context.manner(spoken["tuned"]).n_drawn_out == 2
+    assert context.manner(spoken["real"]).n_drawn_out == 1
+    assert replace(context, real=[]).manner(spoken["tuned"]).n_drawn_out == 0
+
+
 def test_a_voice_is_compared_with_the_recordings_but_itself(spoken, context):
     tuned = compare("tuned", spoken["tuned"], context).values
     assert tuned["similarity"] == pytest.approx(0.5**0.5)  # halfway between the two

@@ -64,6 +64,11 @@ def test_repetitions_are_compared_as_rates():
     assert apart("repetition_rate", once, thrice) == pytest.approx(math.log(3))
 
 
+def test_words_drawn_out_are_compared_as_rates():
+    once, thrice = [manner(n_drawn_out=1)], [manner(n_drawn_out=3)]
+    assert apart("prolongation_rate", once, thrice) == pytest.approx(math.log(3))
+
+
 def said(*fillers: str, where: str = "medial") -> list[Manner]:
     return [manner(fillers=len(fillers)) if not fillers else Manner(
         "", manner().timing, fillers=[(word, where) for word in fillers])]  # fmt: skip
