@@ -36,7 +36,7 @@ FORMAT = "pattern_speech.heard"
 MOST_ERRORS = 0.25  # a base that is understood worse doesn't read its text
 SHOWN = ("pause_rate", "pause_duration", "pause_placement", "filler_rate", MEAN)
 COUNTED = ("pauses_per_minute", "pause_seconds", "fillers_per_minute")
-OWN_PROMPT = "own prompt"
+PATTERN, ADAPTED, OWN_PROMPT = SYSTEMS = ("P", "LP", "own prompt")
 _BETWEEN = round(BETWEEN * RATE)
 
 
@@ -45,19 +45,18 @@ class Outcome:
     """One target.
 
     Attributes:
-        result: of the protocol
-        prompted: the same for the base that is prompted by the target, as "P"
+        results: of the protocol, for each of SYSTEMS; that of the base which is prompted by the
+            target calls it "P"
         errors: {condition: fluent word error rate}
     """
 
     target: str
-    result: PatternResult
-    prompted: PatternResult
+    results: Mapping[str, PatternResult]
     errors: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        found = {"target": self.target, "fluent_wer": dict(self.errors)}
-        return {**found, "patterns": self.result.to_dict(), "own_prompt": self.prompted.to_dict()}
+        results = {name: result.to_dict() for name, result in self.results.items()}
+        return {"target": self.target, "fluent_wer": dict(self.errors), "results": results}
 
 
 def hear(paths: Sequence[Path], recogniser: WordTranscriber, kept: Path) -> dict[Path, Measured]:
@@ -146,36 +145,33 @@ def compare(
     trouble = None
     if errors["B0"] > MOST_ERRORS:
         trouble = f"the base itself is hardly understood (fluent WER {errors['B0']:.0%})"
-    prompted = {"B0": manners["B0"], "P": manners[OWN_PROMPT], "R": manners["R"]}
-    protocol = {name: own for name, own in manners.items() if name != OWN_PROMPT}
-    return Outcome(
-        target,
-        judge_patterns(protocol, trouble=trouble),
-        judge_patterns(prompted, trouble=trouble),
-        errors,
-    )
+    adapted = {name: own for name, own in manners.items() if name != OWN_PROMPT}
+    judged = {
+        PATTERN: {n: own for n, own in adapted.items() if ADAPTED not in n},
+        ADAPTED: adapted,
+        OWN_PROMPT: {"B0": manners["B0"], "P": manners[OWN_PROMPT], "R": manners["R"]},
+    }
+    results = {name: judge_patterns(own, trouble=trouble) for name, own in judged.items()}
+    return Outcome(target, results, errors)
 
 
 def lines(outcome: Outcome) -> list[str]:
     """What was counted, then transfer scores, 0 as the base and 1 as the person."""
-    result, errors = outcome.result, outcome.errors
-    counts = {**result.counts, OWN_PROMPT: outcome.prompted.counts["P"]}
+    result, prompted = outcome.results[ADAPTED], outcome.results[OWN_PROMPT]
+    counts = {**result.counts, OWN_PROMPT: prompted.counts["P"]}
     found = [f"target '{outcome.target}'"]
     found.append("  ".join([f"{'':10}", *(f"{name:>18}" for name in COUNTED), " fluent WER"]))
     for name, own in counts.items():
         cells = [f"{own.get(event, float('nan')):18.2f}" for event in COUNTED]
-        found.append("  ".join([f"{name:10}", *cells, f"{errors[name]:11.1%}"]))
+        found.append("  ".join([f"{name:10}", *cells, f"{outcome.errors[name]:11.1%}"]))
     found.append("  ".join([f"{'transfer':10}", *(f"{name:>22}" for name in SHOWN)]))
-    transfer = {**result.transfer, OWN_PROMPT: outcome.prompted.transfer["P"]}
-    for name, scores in transfer.items():
+    for name, scores in {**result.transfer, OWN_PROMPT: prompted.transfer["P"]}.items():
         cells = [
             f"{scores[measure]!s:>22}" if measure in scores else f"{'-':>22}" for measure in SHOWN
         ]
         found.append("  ".join([f"{name:10}", *cells]))
     found += [f"not scored: {measure}: {why}" for measure, why in result.refused.items()]
-    found += _claims(result)
+    for name in (PATTERN, ADAPTED):
+        claims = outcome.results[name].claims
+        found += [f"{name}: {claim.status}: {claim.name} ({claim.reason})" for claim in claims]
     return found
-
-
-def _claims(result: PatternResult) -> Sequence[str]:
-    return [f"{claim.status}: {claim.name} ({claim.reason})" for claim in result.claims]

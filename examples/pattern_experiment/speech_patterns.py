@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.pattern_experiment.speech_bank import RATE, VOICES
-from examples.pattern_experiment.speech_base import Prompts, gpt_config, speak
+from examples.pattern_experiment.speech_base import Condition, Prompts, gpt_config, speak
 from examples.pattern_experiment.speech_codes import Hears, Quantiser
 from examples.pattern_experiment.speech_corpus import (
     N_TARGET_HELD_OUT,
@@ -35,10 +35,13 @@ from examples.pattern_experiment.trials import OTHER
 from examples.pattern_experiment.world import checkpoint_with
 from indextts import weights
 from indextts.gpt.model import UnifiedVoice
+from indextts.lora import attach
 from indextts.pattern_config import PatternTrainConfig
 from indextts.pattern_embeddings import PatternEmbedding, require_fit
-from indextts.pattern_tasks import PATTERN_FILE
+from indextts.pattern_tasks import ADAPTER_FOLDER, PATTERN_FILE
 from indextts.pattern_train import PatternJob, train_patterns
+from indextts.train import Job, train_lora
+from indextts.train_config import LoraTrainConfig
 from ttscommon.audio import save
 from ttscommon.files import atomic, atomic_folder
 from ttscommon.seeds import seed_for
@@ -46,6 +49,12 @@ from ttscommon.workspace import SystemFolder
 
 FEWEST_PROMPT_PHRASES = 3  # of a prompt: enough to hear a habit by
 HALF = 0.5
+ADAPTER: Mapping[str, Any] = {
+    "lora_rank": 8,
+    "lora_alpha": 16.0,
+    "lora_heads": False,
+    "learning_rate": 5e-4,
+}
 
 
 @dataclass(frozen=True)
@@ -115,68 +124,108 @@ class Script:
         return cls(texts, [voice] * len(texts), [own[i % len(own)] for i in range(len(texts))])
 
 
-def learn(stack: Stack, target: str, *, steps: int, seed: int) -> Path:
-    """Train the pattern of a target, if it isn't there; the file of it."""
-    home = SystemFolder(stack.patterns / target / f"seed{seed}")
-    if (done := home.final_checkpoint / PATTERN_FILE).is_file():
-        return done
-    config = PatternTrainConfig(
-        lora_rank=0,
-        max_steps=steps,
-        epochs=steps,
-        pattern_tokens=4,
-        pattern_lr=3e-3,
-        batch_size=15,
-        grad_accumulation=1,
-        gradient_checkpointing=False,
-        text_loss_weight=0.0,
-        lora_heads=False,
-        val_interval=max(1, steps // 4),
-        seed=seed,
-    )
+@dataclass(frozen=True)
+class Learned:
+    """What was trained of a target.
+
+    Attributes:
+        around: folder of the pattern and of the adapter that was trained around it
+        alone: folder of an adapter that was trained without a pattern
+    """
+
+    around: Path
+    alone: Path
+
+    @property
+    def pattern(self) -> Path:
+        return self.around / PATTERN_FILE
+
+
+def learn(stack: Stack, target: str, *, steps: int, seed: int) -> Learned:
+    """Train a target's pattern, an adapter around it and one without, if they aren't there.
+
+    Args:
+        steps: of each of the three
+    """
+    homes = {
+        name: SystemFolder(stack.patterns / target / f"{name}_seed{seed}")
+        for name in ("around", "alone")
+    }
+    learned = Learned(*(home.final_checkpoint for home in homes.values()))
+    if (learned.around / ADAPTER_FOLDER).is_dir() and learned.alone.is_dir():
+        return learned
+    common: dict[str, Any] = {
+        **ADAPTER,
+        "max_steps": steps,
+        "epochs": steps,
+        "batch_size": 15,
+        "grad_accumulation": 1,
+        "gradient_checkpointing": False,
+        "text_loss_weight": 0.0,
+        "val_interval": max(1, steps // 4),
+        "seed": seed,
+    }
     train, validation = _prepared(stack, target)
-    job = PatternJob(
-        [train],
-        [validation],
-        home,
-        checkpoint_with(gpt_config(), stack.base),
-        device="cpu",
-    )
-    return train_patterns(job, config).final / PATTERN_FILE
+    source = checkpoint_with(gpt_config(), stack.base)
+    around = PatternJob([train], [validation], homes["around"], source, device="cpu")
+    train_patterns(around, PatternTrainConfig(**common, pattern_tokens=4, pattern_lr=3e-3))
+    alone = Job([train], [validation], homes["alone"], source, device="cpu")
+    train_lora(alone, LoraTrainConfig(**common))
+    return learned
 
 
 def say_all(
-    stack: Stack, folder: Path, target: str, patterns: Mapping[str, Path], *, seed: int
+    stack: Stack, folder: Path, target: str, learned: Mapping[str, Learned], *, seed: int
 ) -> dict[str, Path]:
     """A folder of sound for each condition that doesn't exist yet: {condition: folder}.
 
     "own prompt" isn't of the protocol: it is the base, prompted by the target.
+
+    Args:
+        learned: of all targets
     """
-    gpt, script, own = stack.gpt(), Script.foreign(stack), Script.own(stack, target)
-    pattern, other = (PatternEmbedding.load(patterns[t]) for t in (target, OTHER[target]))
-    for target_or_other, one in ((target, pattern), (OTHER[target], other)):
-        require_fit(one, gpt, patterns[target_or_other])
-    heard = Prompts.heard(gpt, script.prompts)
+    script, own = Script.foreign(stack), Script.own(stack, target)
+    said: dict[str, Path] = {}
+
+    def say(gpt: UnifiedVoice, ways: Mapping[str, Condition | None], script: Script) -> None:
+        said.update({name: folder / target / name for name in ways})
+        missing = [name for name in ways if not said[name].is_dir()]
+        if not missing:
+            return
+        heard = Prompts.heard(gpt, script.prompts)
+        for name in missing:
+            codes = speak(gpt, script.texts, heard, seed, ways[name])
+            _write(stack, said[name], codes, script.voices, script.texts)
+
+    gpt = stack.gpt()
+    pattern, other = (PatternEmbedding.load(learned[t].pattern) for t in (target, OTHER[target]))
+    for one, whose in ((pattern, target), (other, OTHER[target])):
+        require_fit(one, gpt, learned[whose].pattern)
+    say(gpt, {"B0": None, **_ways("P", pattern, other, seed)}, script)
+    say(gpt, {"own prompt": None}, own)
+    attach(gpt, learned[target].around / ADAPTER_FOLDER)
+    say(gpt, _ways("LP", pattern, other, seed), script)
+    gpt = stack.gpt()
+    attach(gpt, learned[target].alone)
+    say(gpt, {"L": None}, script)
+    said["R"] = folder / target / "R"
+    if not said["R"].is_dir():
+        _write(stack, said["R"], real_codes(stack, target), own.voices, own.texts)
+    return said
+
+
+def _ways(
+    system: str, pattern: PatternEmbedding, other: PatternEmbedding, seed: int
+) -> dict[str, Condition | None]:
+    """What the protocol asks of a system: {condition: what it puts among the speaker's latents}."""
     among = pattern.get_injection_embedding
-    ways = {
-        "B0": None,
-        "P": among,
-        "P0": partial(among, scale=0.0),
-        "P@0.5": partial(among, scale=HALF),
-        "Px": other.get_injection_embedding,
-        "Pr": partial(pattern.shuffled, seed=seed),
+    return {
+        system: among,
+        f"{system}0": partial(among, scale=0.0),
+        f"{system}@0.5": partial(among, scale=HALF),
+        f"{system}x": other.get_injection_embedding,
+        f"{system}r": partial(pattern.shuffled, seed=seed),
     }
-    folders = {name: folder / target / name for name in (*ways, "own prompt", "R")}
-    for name, way in ways.items():
-        if not folders[name].is_dir():
-            codes = speak(gpt, script.texts, heard, seed, way)
-            _write(stack, folders[name], codes, script.voices, script.texts)
-    if not folders["own prompt"].is_dir():
-        codes = speak(gpt, own.texts, Prompts.heard(gpt, own.prompts), seed)
-        _write(stack, folders["own prompt"], codes, own.voices, own.texts)
-    if not folders["R"].is_dir():
-        _write(stack, folders["R"], real_codes(stack, target), own.voices, own.texts)
-    return folders
 
 
 def real_codes(stack: Stack, target: str) -> list[NDArray]:

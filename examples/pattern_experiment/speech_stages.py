@@ -21,7 +21,7 @@ from examples.pattern_experiment.speech_corpus import (
     write_manifests,
 )
 from examples.pattern_experiment.speech_mel import MelNetwork, load_mel, mel_of, spoken, train_mel
-from examples.pattern_experiment.speech_patterns import Stack, learn, say_all
+from examples.pattern_experiment.speech_patterns import Learned, Stack, learn, say_all
 from examples.pattern_experiment.speech_texts import sentence, targets
 from ttscommon.audio import save
 from ttscommon.errors import UserError
@@ -173,16 +173,16 @@ class Experiment:
         manifests = write_manifests(corpus, folders, held_out, mark)
         train_base(manifests, start, self.output / "base", steps=self.base_steps)
 
-    def patterns(self) -> dict[str, Path]:
-        """The patterns of the two people."""
+    def patterns(self) -> dict[str, Learned]:
+        """The patterns of the two people, and adapters."""
         options = {"steps": self.pattern_steps, "seed": self.pattern_seed}
         return {target: learn(self.stack, target, **options) for target in targets()}
 
     def speak(self) -> dict[str, dict[str, Path]]:
         """All conditions say the texts of the test: {target: {condition: folder}}."""
-        patterns, folder = self.patterns(), self.output / f"spoken{self._suffix}"
+        learned, folder = self.patterns(), self.output / f"spoken{self._suffix}"
         return {
-            target: say_all(self.stack, folder, target, patterns, seed=self.pattern_seed)
+            target: say_all(self.stack, folder, target, learned, seed=self.pattern_seed)
             for target in targets()
         }
 
