@@ -13,17 +13,22 @@ PRESETS = ("tiny", "small", "base")
 LOG_MEL_FLOOR = -9.5
 AT_LEAST_ONE = (
     *("epochs", "autoencoder_steps", "predictor_steps", "batch_size", "grad_accumulation"),
-    *("crop_frames", "flow_draws", "evaluate_every", "save_every", "eval_texts"),
+    *("crop_frames", "flow_draws", "evaluate_every", "save_every", "eval_texts", "replay_clips"),
 )
 # A zero here would leave tensors without any gradient.
 ABOVE_ZERO = (
-    *("autoencoder_learning_rate", "learning_rate", "reconstruction_weight"),
-    *("prediction_weight", "stop_weight"),
+    *("autoencoder_learning_rate", "learning_rate", "speaker_learning_rate"),
+    *("reconstruction_weight", "prediction_weight", "stop_weight"),
 )
 NOT_NEGATIVE = (
     *("batch_frames", "warmup_steps", "weight_decay", "clip_norm", "ema_decay", "kl_weight"),
     *("sigreg_weight", "spectral_weight", "guide_weight", "guide_share", "input_noise"),
-    *("join_two", "join_three", "workers"),
+    *("join_two", "join_three", "workers", "speaker_steps", "patience"),
+)
+# Settings of fine-tuning; where they are off, resume points don't speak of them.
+FINE_TUNING = (
+    *("speaker_steps", "speaker_learning_rate", "text_encoder", "patience"),
+    *("replay_share", "replay_clips", "replay_texts"),
 )
 
 
@@ -167,6 +172,25 @@ class TrainConfig:
         default="train",
         metadata={"help": "stage A of fine-tuning: all, its decoder alone, or nothing"},
     )
+    speaker_steps: int = field(
+        default=0, metadata={"help": "steps of a new voice's row in the speaker table alone"}
+    )
+    speaker_learning_rate: float = field(default=1e-2, metadata={"help": "peak, that row alone"})
+    text_encoder: Literal["train", "keep"] = field(
+        default="train", metadata={"help": "in stage B; keep trains its speaker table alone"}
+    )
+    replay_share: float = field(
+        default=0.0, metadata={"help": "share of stage B's batches in the base's own voices"}
+    )
+    replay_clips: int = field(
+        default=400, metadata={"help": "sentences the base says for them, if no clips are given"}
+    )
+    replay_texts: str | None = field(
+        default=None, metadata={"help": "file of these sentences (texts.txt of the base, or yours)"}
+    )
+    patience: int = field(
+        default=0, metadata={"help": "evaluations without a better one that end stage B; 0: never"}
+    )
     joint: bool = field(default=False, metadata={"help": "the guide's single graph, all losses"})
     kl_weight: float = field(default=5e-4, metadata={"help": "per dimension; ramped over 20 %%"})
     sigreg_weight: float = field(default=0.09, metadata={"help": "with regularizer sigreg"})
@@ -214,8 +238,15 @@ class TrainConfig:
             raise UserError(f"validation_share must be in (0, 1), got {self.validation_share}")
         if self.ema_decay >= 1:
             raise UserError(f"ema_decay must be below 1, got {self.ema_decay}")
+        if not 0 <= self.replay_share < 1:
+            raise UserError(f"replay_share must be in [0, 1), got {self.replay_share}")
         if self.joint and self.autoencoder != "train":
             raise UserError(f"joint trains the autoencoder; autoencoder is '{self.autoencoder}'")
+        if self.replay_share and self.autoencoder == "train":
+            raise UserError(
+                "replay needs latents that keep their meaning, and so a frozen encoder",
+                fix="--autoencoder decoder, or --replay-share 0",
+            )
         if self.join_two + self.join_three > 1:
             raise UserError("join_two and join_three must not sum to more than 1")
         if self.cache_mels == "device" and self.workers:
@@ -223,3 +254,28 @@ class TrainConfig:
                 "loader processes can't read features on the GPU",
                 fix="--workers 0, or --cache-mels disk",
             )
+
+    @classmethod
+    def fine_tuning(cls) -> TrainConfig:
+        """From a voice of many speakers to a new one in minutes, with its words kept.
+
+        The encoder stays frozen, so that latents keep their meaning. The decoder learns the new
+        timbre, then the speaker table its place among the voices, then the predictor the rest, at
+        a low rate and among the base's own voices. docs/lewm.md has what each of these is worth.
+        """
+        return cls(
+            autoencoder="decoder",
+            autoencoder_steps=300,
+            autoencoder_learning_rate=5e-4,
+            speaker_steps=80,
+            predictor_steps=200,
+            learning_rate=3e-4,
+            warmup_steps=20,
+            text_encoder="keep",
+            replay_share=0.5,
+            patience=3,
+            batch_size=8,
+            guide_weight=0.0,
+            evaluate_every=40,
+            validation_share=0.1,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,12 +13,15 @@ from torch import Tensor
 
 from lewm.config import ModelConfig, TrainConfig
 from lewm.features import FeatureStore
-from lewm.text import MAX_TEXT_BYTES, PHONEMES_FOLLOW, encode, encode_all
+from lewm.text import MAX_TEXT_BYTES, PHONEMES_FOLLOW, encode, encode_all, has_espeak
 from ttscommon.batching import BatchKey, length_buckets, pad
 from ttscommon.checkpoints import fingerprint
 from ttscommon.errors import UserError
 from ttscommon.machine import processes
 from ttscommon.seeds import seed_for
+
+if TYPE_CHECKING:
+    from lewm.replay import SaidByBase
 
 log = logging.getLogger(__name__)
 
@@ -186,14 +190,23 @@ class Sentences:
     """Text, speaker and language of every clip as ids.
 
     A model of text form "mixed" reads a clip's letters or its phonemes, so both are kept.
+
+    Args:
+        is_tuning: the model can read already, so letters alone will do where espeak-ng isn't
     """
 
-    def __init__(self, store: FeatureStore, model: ModelConfig):
+    def __init__(
+        self, store: FeatureStore | SaidByBase, model: ModelConfig, *, is_tuning: bool = False
+    ):
         self.ids = store.ids
         self.speakers = np.array([model.speakers.index(name) for name in store.speakers])
         self.languages = np.array([model.languages.index(name) for name in store.languages])
-        self.is_mixed = model.text_form == "mixed"
-        forms = ("bytes", "ipa") if self.is_mixed else (model.text_form,)
+        reads_both = model.text_form == "mixed"
+        self.is_mixed = reads_both and not (is_tuning and not has_espeak())
+        self.fallback = ("bytes",) if reads_both and not self.is_mixed else ()
+        if self.fallback:
+            log.warning("warning: no espeak-ng command here, so only letters are tuned")
+        forms = ("bytes", "ipa") if self.is_mixed else self.fallback or (model.text_form,)
         self._encoded = [_encoded(store, form) for form in forms]
 
     def joined(self, items: Sequence[int], *, as_phonemes: bool = False) -> Tensor:
@@ -218,9 +231,9 @@ class Sentences:
         return max(len(encoded[item]) for encoded in self._encoded) - 2
 
 
-def _encoded(store: FeatureStore, form: str) -> list[np.ndarray]:
+def _encoded(store: FeatureStore | SaidByBase, form: str) -> list[np.ndarray]:
     """The ids of every clip's text."""
-    ids: list[list[int]] = [[]] * len(store)
+    ids: list[list[int]] = [[]] * len(store.ids)
     for language in sorted(set(store.languages)):
         items = [i for i, name in enumerate(store.languages) if name == language]
         texts = [store.texts[item] for item in items]
@@ -233,7 +246,7 @@ def _encoded(store: FeatureStore, form: str) -> list[np.ndarray]:
     return [np.array(each, dtype=np.int16) for each in ids]
 
 
-def _encoded_alone(store: FeatureStore, item: int, form: str) -> list[int]:
+def _encoded_alone(store: FeatureStore | SaidByBase, item: int, form: str) -> list[int]:
     try:
         return encode(store.texts[item], form, store.languages[item])
     except UserError as error:
@@ -274,7 +287,7 @@ class SpeechPlan:
         self.limit, self.augment = limit, augment
         self.downsample = downsample
         self.frame_budget = config.batch_frames * stride // downsample
-        self.fingerprint = fingerprint(data, list(items))
+        self.fingerprint = fingerprint(data, list(items), *sentences.fallback)
 
     def epoch(self, epoch: int) -> list[BatchKey]:
         config = self.config

@@ -6,6 +6,7 @@ seed, so a request sounds the same in whatever company it is generated.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from torch import Tensor
 from lewm import text
 from lewm.alignment import alignment_map
 from lewm.decoding import GenerationSettings, Row, encode_texts, run_continuous
+from lewm.letters import readable, unreadable
 from lewm.model import LeWMTTS
 from lewm.weights import CheckpointInfo
 from ttscommon.config import nearest
 from ttscommon.errors import UserError
 from ttscommon.mel import log_mel
 from ttscommon.seeds import seed_for
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Generation", "GenerationSettings", "Request", "generate"]
 
@@ -128,14 +132,20 @@ def row_for(
     if config.head == "flow":
         generator = torch.Generator().manual_seed(seed_for(request.seed, "flow"))
         noise = torch.randn(maximum, config.latent_dim, generator=generator)
-    speaker = request.speaker or (config.speakers[0] if len(config.speakers) == 1 else None)
+    speaker = request.speaker or info.training.get("voice")
+    speaker = speaker or (config.speakers[0] if len(config.speakers) == 1 else None)
     named = request.language or info.training.get("language_of", {}).get(speaker)
     language = named or (config.languages[0] if config.languages else "en")
+    form, words = text.form_to_feed(config.text_form, request.reading), request.all_words
+    letters = info.training.get("letters")
+    if letters and form == "bytes":
+        words = readable(words, letters, language)
+    elif letters and (strangers := unreadable(words, letters, "L")):
+        shown = " ".join(strangers)
+        log.warning("warning: unknown to this voice, said as espeak-ng spells them: %s", shown)
     return Row(
-        ids=text.encode(
-            request.all_words, text.form_to_feed(config.text_form, request.reading), language
-        ),
-        speaker_id=_table_row("speaker", request.speaker, config.speakers),
+        ids=text.encode(words, form, language),
+        speaker_id=_table_row("speaker", speaker, config.speakers),
         language_id=_table_row("language", named, config.languages),
         prefix=_prefix(model, request),
         maximum=maximum,

@@ -21,7 +21,14 @@ log = logging.getLogger(__name__)
 
 
 class Material:
-    """Data, split and settings of one training run, and the model it starts from."""
+    """Data, split and settings of one training run, and the model it starts from.
+
+    Attributes:
+        training, held_out: clips of whom the model is trained on
+        replayed: clips of the base's own voices, for a new voice's training
+        base_speakers: voices of the checkpoint to start from
+        base_info: what the checkpoint to start from says of itself
+    """
 
     def __init__(
         self,
@@ -36,6 +43,15 @@ class Material:
         self.training, self.held_out = split_by_recording(
             store, config.validation_share, config.seed
         )
+        base, self.base_info = weights.describe(init_from) if init_from else (None, None)
+        self.base_speakers = base.speakers if base else ()
+        is_new = [name not in self.base_speakers for name in store.speakers]
+        self.replayed: list[int] = []
+        if config.replay_share and any(is_new):  # clips of the base's voices are there for this
+            self.replayed = [item for item in self.training if not is_new[item]]
+            self.training, self.held_out = (
+                [item for item in items if is_new[item]] for items in (self.training, self.held_out)
+            )
         self.mels = MelTable(store, config.cache_mels, device, config.workers)
         log.info(
             "%d clips, %.1f min for training; %d held out",
@@ -55,9 +71,8 @@ class Material:
     @property
     def keeps_latents(self) -> bool:
         """Whether a frozen encoder's latents mean what the predictor to fine-tune has learned."""
-        if self.init_from is None or self.config.autoencoder == "train":
-            return False
-        return weights.load(self.init_from)[1].training.get("stage") != "autoencoder"
+        is_tuned = self.base_info is not None and self.base_info.speaks
+        return is_tuned and self.config.autoencoder != "train"
 
     def held_out_sample(self, n: int) -> HeldOut:
         """The same n held-out clips at every evaluation, spread over the lengths."""

@@ -6,6 +6,7 @@ autoencoder's latents. The joint graph trains everything at once, as the guide h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,11 +32,31 @@ STATISTICS_MOMENTUM = 0.02
 
 
 class Stage(nn.Module):
-    """What is trained: `parts` makes the losses of a batch, `forward` weighs them."""
+    """What is trained: `parts` makes the losses of a batch, `forward` weighs them.
 
-    def __init__(self, model: LeWMTTS, config: TrainConfig):
+    Args:
+        trained: networks of the model, or parts of one by their dotted name; the rest is frozen
+    """
+
+    def __init__(self, model: LeWMTTS, config: TrainConfig, trained: Sequence[str]):
         super().__init__()
-        self.model, self.config = model, config
+        self.model, self.config, self.trained = model, config, tuple(trained)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith(tuple(f"{part}." for part in trained)))
+
+    @property
+    def plan(self) -> str:
+        """Which networks are trained and which are frozen, in a line."""
+        frozen = [name for name, _ in self.model.named_children() if name not in self.trained]
+        return f"trains {', '.join(self.trained)}; frozen: {', '.join(frozen) or 'nothing'}"
+
+    def train(self, mode: bool = True) -> Stage:
+        """Dropout is for the networks that are trained as a whole."""
+        super().train(mode)
+        for name, network in self.model.named_children():
+            if name not in self.trained:
+                network.eval()
+        return self
 
     def parts(self, batch: Any, is_guided: bool) -> dict[str, Tensor]:
         """Each loss by name; the guide's only if `is_guided`."""
@@ -58,17 +79,10 @@ class AutoencoderStage(Stage):
     """
 
     def __init__(self, model: LeWMTTS, config: TrainConfig):
-        super().__init__(model, config)
-        self.spectral = MultiResolutionSpectralLoss()
         self.is_encoder_frozen = config.autoencoder == "decoder"
         encoder = () if self.is_encoder_frozen else ("audio_encoder",)
-        train_only(model, *encoder, "mel_decoder")
-
-    def train(self, mode: bool = True) -> AutoencoderStage:
-        super().train(mode)
-        if self.is_encoder_frozen:
-            self.model.audio_encoder.eval()
-        return self
+        super().__init__(model, config, (*encoder, "mel_decoder"))
+        self.spectral = MultiResolutionSpectralLoss()
 
     def parts(self, batch: CropBatch, is_guided: bool) -> dict[str, Tensor]:  # noqa: ARG002
         """batch.log_mel: (B, M, T)"""
@@ -91,14 +105,12 @@ class PredictorStage(Stage):
     """
 
     def __init__(self, model: LeWMTTS, config: TrainConfig):
-        super().__init__(model, config)
-        train_only(model, "text_encoder", "predictor")
+        super().__init__(model, config, self.networks(model, config))
 
-    def train(self, mode: bool = True) -> PredictorStage:
-        super().train(mode)
-        self.model.audio_encoder.eval()
-        self.model.mel_decoder.eval()
-        return self
+    def networks(self, model: LeWMTTS, config: TrainConfig) -> tuple[str, ...]:
+        """What is trained."""
+        whole = config.text_encoder == "train"
+        return (*(("text_encoder",) if whole else _speaker_table(model)), "predictor")
 
     def parts(self, batch: SpeechBatch, is_guided: bool) -> dict[str, Tensor]:
         """batch.speech: (B, T, C) raw latents"""
@@ -109,6 +121,16 @@ class PredictorStage(Stage):
         )
 
 
+class SpeakerStage(PredictorStage):
+    """The same losses move the speaker table alone: where among its voices the base puts a new one.
+
+    Rows of voices that aren't in the batches get no gradient and stay as they are.
+    """
+
+    def networks(self, model: LeWMTTS, config: TrainConfig) -> tuple[str, ...]:  # noqa: ARG002
+        return _speaker_table(model)
+
+
 class JointStage(Stage):
     """All four networks in one graph, with the guide's four losses and the stop and guide added.
 
@@ -117,7 +139,7 @@ class JointStage(Stage):
     """
 
     def __init__(self, model: LeWMTTS, config: TrainConfig):
-        super().__init__(model, config)
+        super().__init__(model, config, [name for name, _ in model.named_children()])
         self.spectral = MultiResolutionSpectralLoss()
 
     def parts(self, batch: SpeechBatch, is_guided: bool) -> dict[str, Tensor]:
@@ -237,7 +259,6 @@ def weighed(parts: dict[str, Tensor], config: TrainConfig, progress: float) -> L
     return Losses(total, parts)
 
 
-def train_only(model: LeWMTTS, *names: str) -> None:
-    """Let only these networks of the model train."""
-    for name, network in model.named_children():
-        network.requires_grad_(name in names)
+def _speaker_table(model: LeWMTTS) -> tuple[str, ...]:
+    """Its dotted name, where there is one."""
+    return ("text_encoder.speakers",) if model.text_encoder.speakers is not None else ()

@@ -17,7 +17,7 @@ from lewm.generation import Request
 from lewm.latents import n_latents_of
 from lewm.material import Material
 from lewm.model import LeWMTTS
-from lewm.stages import AutoencoderStage, JointStage, PredictorStage
+from lewm.stages import AutoencoderStage, JointStage, PredictorStage, SpeakerStage
 from lewm.validation import score_autoencoder, score_generation, teacher_forced_error
 from lewm.weights import CheckpointInfo
 from ttscommon.config import to_dict
@@ -67,6 +67,8 @@ class SpeakingTask:
         config, store = material.config, material.store
         chosen = material.held_out_sample(config.eval_texts)
         is_mixed = material.model_config.text_form == "mixed"
+        if held_out_plan is not None:
+            is_mixed = held_out_plan.sentences.is_mixed
         self.requests = [
             Request(
                 text=store.texts[item],
@@ -78,20 +80,7 @@ class SpeakingTask:
         ]
         self.originals = [chosen.log_mel(index) for index in range(len(chosen.items))]
         self.copying = material.held_out_sample(MAX_COPY_CLIPS) if config.joint else None
-        n_latents = n_latents_of(material.mels, material.model_config.downsample)
-        n_bytes = np.maximum(1, store.n_bytes[material.training])
-        self.info = CheckpointInfo(
-            step=0,
-            frames_per_byte=float(np.median(n_latents[material.training] / n_bytes)),
-            max_text_bytes=longest_trained_text(n_bytes, config),
-            metrics={},
-            training={
-                "config": to_dict(config),
-                "data": store.fingerprint,
-                "language_of": dict(zip(store.speakers, store.languages, strict=True)),
-            },
-            base=str(material.init_from) if material.init_from else None,
-        )
+        self.info = _info(material)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return _groups(self.module)
@@ -113,11 +102,39 @@ class SpeakingTask:
         weights.save(folder, _model(module), info)
 
 
+def _info(material: Material) -> CheckpointInfo:
+    """What a checkpoint says of its texts; a base's voices keep theirs while they are replayed."""
+    config, store, base = material.config, material.store, material.base_info
+    n_latents = n_latents_of(material.mels, material.model_config.downsample)
+    n_bytes = np.maximum(1, store.n_bytes[material.training])
+    longest = longest_trained_text(n_bytes, config)
+    languages = dict(zip(store.speakers, store.languages, strict=True))
+    letters: set[str] | None = set("".join(store.texts))
+    if base is not None and base.speaks:
+        languages = {**base.training.get("language_of", {}), **languages}
+        known = base.training.get("letters")
+        letters = None if known is None else letters | set(known)
+        longest = max(longest, base.max_text_bytes) if config.replay_share else longest
+    training = {"config": to_dict(config), "data": store.fingerprint, "language_of": languages}
+    new = set(store.speakers) - set(material.base_speakers)
+    if len(new) == 1 and material.base_speakers:
+        training["voice"] = new.pop()  # speaks where no other is asked for
+    if letters is not None:
+        training["letters"] = "".join(sorted(letters))
+    return CheckpointInfo(
+        frames_per_byte=float(np.median(n_latents[material.training] / n_bytes)),
+        max_text_bytes=longest,
+        training=training,
+        base=str(material.init_from) if material.init_from else None,
+    )
+
+
 def _groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Weight decay on matrices only."""
+    """Weight decay on matrices only; of a speaker table it would move rows that aren't trained."""
     trained = [p for p in module.parameters() if p.requires_grad]
+    decay = {"weight_decay": 0.0} if isinstance(module, SpeakerStage) else {}
     return [
-        {"params": [p for p in trained if p.ndim > 1]},
+        {"params": [p for p in trained if p.ndim > 1], **decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
 

@@ -75,6 +75,11 @@ def encode_all(texts: Sequence[str], form: str, language: str) -> list[list[int]
     return [_framed(text, form) for text in said]
 
 
+def has_espeak() -> bool:
+    """Whether phonemes can be had here."""
+    return shutil.which("espeak-ng") is not None
+
+
 def form_to_feed(model_form: str, reading: Reading) -> str:
     """What `encode` is to make of a text for a model of `ModelConfig.text_form`.
 
@@ -86,7 +91,7 @@ def form_to_feed(model_form: str, reading: Reading) -> str:
     """
     if model_form == "mixed":
         if reading == "auto":
-            reading = "phonemes" if shutil.which("espeak-ng") else "letters"
+            reading = "phonemes" if has_espeak() else "letters"
         return "marked ipa" if reading == "phonemes" else "bytes"
     if reading not in ("auto", "letters" if model_form == "bytes" else "phonemes"):
         only = "letters" if model_form == "bytes" else "phonemes"

@@ -8,28 +8,35 @@ resume exactly. The reference measured two stages to be better than the single g
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lewm import weights
-from lewm.config import ModelConfig, TrainConfig
+from lewm.config import FINE_TUNING, ModelConfig, TrainConfig
 from lewm.dataset import CropPlan, Sentences, SpeechPlan
 from lewm.features import FeatureStore
 from lewm.latents import LatentTable, encode_all, n_latents_of
 from lewm.material import Material
-from lewm.stages import JointStage, PredictorStage
+from lewm.replay import TEXTS_FILE, ReplayPlan, said_by
+from lewm.stages import JointStage, PredictorStage, SpeakerStage, Stage
 from lewm.tasks import AutoencoderTask, SpeakingTask
 from lewm.weights import CheckpointInfo
 from ttscommon.checkpoints import RunFolder
 from ttscommon.config import to_dict
 from ttscommon.errors import UserError
 from ttscommon.machine import processes
+from ttscommon.outputs import read_texts
 from ttscommon.task import FitConfig, FitReport
 from ttscommon.training import fit
 from ttscommon.workspace import SystemFolder
+
+log = logging.getLogger(__name__)
 
 # Joined rows are kept within this, so that three long clips don't fill the memory.
 MAX_JOINED_SECONDS = 30.0
@@ -38,9 +45,14 @@ ONLY_STAGE_A = ("autoencoder_steps", "autoencoder_learning_rate", "crop_frames")
 ONLY_STAGE_B = (
     *("epochs", "predictor_steps", "learning_rate", "warmup_steps", "batch_frames", "eval_texts"),
     *("prediction_weight", "stop_weight", "guide_weight", "guide_share", "input_noise"),
-    *("join_two", "join_three", "flow_draws"),
+    *("join_two", "join_three", "flow_draws", *FINE_TUNING),
 )
-FREE = ("workers", "save_every", "compile", "cache_mels")
+# And of stage B's settings, those that a new voice's row in the speaker table is learned without.
+ONLY_AFTER_SPEAKER = (
+    *("epochs", "predictor_steps", "learning_rate", "text_encoder"),
+    *("replay_share", "replay_clips", "replay_texts"),
+)
+FREE = ("workers", "save_every", "compile", "cache_mels", "patience")
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,12 @@ def train(
             f"no autoencoder to keep: autoencoder is '{config.autoencoder}'",
             fix="give the checkpoint it comes from: --init-from FOLDER",
         )
-    base = weights.load(init_from)[0].config if init_from else model_config
+    base, info = weights.describe(init_from) if init_from else (model_config, None)
+    if config.replay_share and not (info and info.speaks):
+        raise UserError(
+            "there is no voice to replay",
+            fix="--init-from the checkpoint of one that speaks, or --replay-share 0",
+        )
     model_config = dataclasses.replace(
         model_config,
         speakers=_names(base.speakers, store.speakers),
@@ -121,8 +138,11 @@ class _Folders:
 
 
 def _train_in_two_stages(material: Material, folders: _Folders) -> FitReport:
-    config = material.config
-    sentences = Sentences(material.store, material.model_config)  # refuses before the hours
+    config, model_config = material.config, material.model_config
+    sentences = Sentences(  # refuses before the hours
+        material.store, model_config, is_tuning=material.init_from is not None
+    )
+    texts = _replay_texts(material)
     copier = folders.of("autoencoder")
     if config.autoencoder == "keep":
         info = CheckpointInfo(step=0, metrics={}, training={"stage": "autoencoder"})
@@ -138,9 +158,56 @@ def _train_in_two_stages(material: Material, folders: _Folders) -> FitReport:
         _latent_plan(material, sentences, latents, items)
         for items in (material.training, material.held_out)
     )
-    task = SpeakingTask(PredictorStage(model, config), material, held_out_plan)
-    settings = _speaking_fit_config(material, plan, "predictor", ONLY_STAGE_A)
-    return fit(task, plan, settings, folders.of_voice("predictor"))
+    if config.speaker_steps and model.text_encoder.speakers is not None:
+        stage = SpeakerStage(model, config)
+        length = config.speaker_steps, config.speaker_learning_rate
+        settings = _speaking_fit_config(material, "speaker", *length, ONLY_AFTER_SPEAKER)
+        speaker = folders.of("speaker")
+        _fit(stage, material, plan, held_out_plan, settings, speaker)
+        model, _ = weights.load(speaker.best)
+    length = _steps(material, plan), config.learning_rate
+    settings = _speaking_fit_config(material, "predictor", *length, patience=config.patience)
+    mixed = plan
+    if material.replayed:
+        log.info("%d clips of the base's voices are replayed", len(material.replayed))
+        replayed = _latent_plan(material, sentences, latents, material.replayed)
+        mixed = ReplayPlan(plan, replayed, config.replay_share, config.seed)
+    elif config.replay_share:
+        replayed = _said_plan(material, texts, folders.output.run("replay"))
+        mixed = ReplayPlan(plan, replayed, config.replay_share, config.seed)
+    stage = PredictorStage(model, config)
+    return _fit(stage, material, mixed, held_out_plan, settings, folders.of_voice("predictor"))
+
+
+def _fit(
+    stage: Stage,
+    material: Material,
+    plan: SpeechPlan | ReplayPlan,
+    held_out_plan: SpeechPlan | None,
+    settings: FitConfig,
+    folder: RunFolder,
+) -> FitReport:
+    if material.base_info is not None:
+        log.info("%s: %s", settings.title, stage.plan)
+    return fit(SpeakingTask(stage, material, held_out_plan), plan, settings, folder)
+
+
+def _replay_texts(material: Material) -> list[str]:
+    """What the base is to say, where it is replayed and no clips of its voices are given."""
+    config, base = material.config, material.init_from
+    if not config.replay_share or material.replayed or base is None:
+        return []
+    texts = [material.store.texts[item] for item in material.training]
+    file = Path(config.replay_texts) if config.replay_texts else base / TEXTS_FILE
+    return [*texts, *read_texts(file)] if config.replay_texts or file.is_file() else texts
+
+
+def _said_plan(material: Material, texts: Sequence[str], folder: Path) -> SpeechPlan:
+    config, base = material.config, material.init_from
+    assert base is not None  # or there were nothing to replay
+    said = said_by(base, texts, config.replay_clips, config.seed, folder, material.device_name)
+    sentences = Sentences(said, material.model_config, is_tuning=True)
+    return _plan(material, sentences, said.latents, said.n_latents, range(len(said.ids)))
 
 
 def _train_autoencoder(material: Material, folder: RunFolder) -> None:
@@ -164,19 +231,30 @@ def _train_autoencoder(material: Material, folder: RunFolder) -> None:
 def _latent_plan(
     material: Material, sentences: Sentences, latents: LatentTable, items: Sequence[int]
 ) -> SpeechPlan:
+    n_latents = n_latents_of(material.mels, material.model_config.downsample)
+    return _plan(material, sentences, latents, n_latents, items)
+
+
+def _plan(
+    material: Material,
+    sentences: Sentences,
+    latents: LatentTable,
+    n_latents: np.ndarray,
+    items: Sequence[int],
+) -> SpeechPlan:
     downsample = material.model_config.downsample
     frame_rate = material.store.recipe.frame_rate / downsample
     return SpeechPlan(
         sentences,
         latents.frames,
-        n_latents_of(material.mels, downsample),
+        n_latents,
         items,
         material.config,
         stride=1,
         downsample=downsample,
         limit=int(MAX_JOINED_SECONDS * frame_rate),
         data=latents.fingerprint,
-        augment=items is material.training,
+        augment=items is not material.held_out,
     )
 
 
@@ -194,27 +272,39 @@ def _train_joint(material: Material, folders: _Folders) -> FitReport:
         limit=int(MAX_JOINED_SECONDS * material.store.recipe.frame_rate),
         data=material.store.fingerprint,
     )
-    task = SpeakingTask(JointStage(model, config), material, None)
-    settings = _speaking_fit_config(material, plan, "joint", ONLY_STAGE_A)
-    return fit(task, plan, settings, folders.of_voice("joint"))
+    length = _steps(material, plan), config.learning_rate
+    settings = _speaking_fit_config(material, "joint", *length, patience=config.patience)
+    stage = JointStage(model, config)
+    return _fit(stage, material, plan, None, settings, folders.of_voice("joint"))
+
+
+def _steps(material: Material, plan: SpeechPlan) -> int:
+    """How long stage B, or the joint graph, is trained."""
+    config = material.config
+    if config.epochs is None:
+        return config.predictor_steps
+    per_step = config.grad_accumulation * processes(material.device_name).num_processes
+    return math.ceil(config.epochs * len(plan.epoch(0)) / per_step)
 
 
 def _speaking_fit_config(
-    material: Material, plan: SpeechPlan, title: str, other_stage: Sequence[str]
+    material: Material,
+    title: str,
+    steps: int,
+    learning_rate: float,
+    leave_out: Sequence[str] = (),
+    patience: int = 0,
 ) -> FitConfig:
-    config, steps = material.config, material.config.predictor_steps
-    if config.epochs is not None:
-        per_step = config.grad_accumulation * processes(material.device_name).num_processes
-        steps = math.ceil(config.epochs * len(plan.epoch(0)) / per_step)
     return _fit_config(
         material,
         title=title,
         steps=steps,
-        learning_rate=config.learning_rate,
+        learning_rate=learning_rate,
         schedule="linear",
-        warmup_steps=min(config.warmup_steps, steps // 4),
+        warmup_steps=min(material.config.warmup_steps, steps // 4),
         monitor="mel_dtw",
-        leave_out=(*FREE, *other_stage),
+        patience=patience,
+        leave_out=(*FREE, *ONLY_STAGE_A, *leave_out),
     )
 
 
@@ -222,7 +312,13 @@ def _fit_config(
     material: Material, *, leave_out: Sequence[str], steps: int, **settings: Any
 ) -> FitConfig:
     config = material.config
-    chosen = {k: v for k, v in to_dict(config).items() if k not in leave_out}
+    # What is off isn't named, so that runs that know nothing of it can go on.
+    off = {f.name: f.default for f in dataclasses.fields(config) if f.name in FINE_TUNING}
+    chosen = {
+        name: value
+        for name, value in to_dict(config).items()
+        if name not in leave_out and not (name in off and off[name] == value)
+    }
     return FitConfig(
         steps=steps,
         weight_decay=config.weight_decay,

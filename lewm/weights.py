@@ -56,6 +56,11 @@ class CheckpointInfo:
     training: dict[str, Any] = field(default_factory=dict)
     base: str | None = None
 
+    @property
+    def speaks(self) -> bool:
+        """Whether its predictor was trained, or its autoencoder alone."""
+        return self.training.get("stage") != "autoencoder"
+
 
 def save(folder: Path, model: LeWMTTS, info: CheckpointInfo) -> None:
     """Write a checkpoint folder; an older one there stays whole until the new one is.
@@ -75,6 +80,16 @@ def save(folder: Path, model: LeWMTTS, info: CheckpointInfo) -> None:
     with atomic_folder(folder) as draft:
         save_file(tensors, draft / WEIGHTS_FILE, metadata={"format": FORMAT})
         write_json(draft / CONFIG_FILE, config)
+
+
+def describe(folder: Path) -> tuple[ModelConfig, CheckpointInfo]:
+    """What a checkpoint says of itself, without its weights.
+
+    Raises:
+        UserError: as `load`, for its `config.json`
+    """
+    config, _, info = _read_config(folder)
+    return config, info
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> tuple[LeWMTTS, CheckpointInfo]:

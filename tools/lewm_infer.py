@@ -2,6 +2,7 @@
 
 Example: python tools/lewm_infer.py --speaker ozzy --text "Good morning."
 
+Where no voice is named, the one that comes with this repository speaks.
 `--mode reconstruct` and `--mode predict` take a recording (`--mel`) instead and show what the
 autoencoder alone, and the predictor with the true past, make of it.
 """
@@ -16,7 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
+from lewm.embedded_voice import EMBEDDED_SPEAKER, EMBEDDED_VOICE
 from ttscommon.cli import Parser, add_device, add_json, add_overwrite, add_training_root, run
+from ttscommon.errors import UserError
 from ttscommon.files import write_json
 from ttscommon.outputs import read_texts, require_new, speech_paths
 from ttscommon.workspace import Speaker, resolve_checkpoint, speaker_flags
@@ -72,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _require_inputs(parser, args)
     checkpoint, folder = _places(args)
     from lewm.inference_engine import PRECISIONS, Engine, GenerationSettings  # torch loads here
+    from lewm.text import has_espeak
 
     texts = read_texts(args.text_file) if args.text_file else [args.text or ""]
     names = texts if args.mode == "synthesize" else [f"{args.mode} {args.mel.stem}"]
@@ -86,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         vocoder=args.vocoder,
         settings=GenerationSettings(temperature=args.temperature, batch_size=args.batch_size),
     )
+    if engine.model.config.text_form == "mixed" and args.reading == "auto" and not has_espeak():
+        log.warning("no espeak-ng command here, so the voice goes by the letters")
     results = [_tell(path, speech) for path, speech in _speak(engine, args, texts, paths)]
     print(f"vocoder: {engine.vocoder.name}")
     if args.json:
@@ -99,15 +105,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _places(args: argparse.Namespace) -> tuple[Path, Path]:
     """The checkpoint, and the folder that speech goes to."""
     speaker = Speaker(args.speaker, args.training_root) if args.speaker else None
-    checkpoint = args.checkpoint or (speaker.lewm.best_checkpoint if speaker else Path())
+    checkpoint = args.checkpoint or (speaker.lewm.best_checkpoint if speaker else EMBEDDED_VOICE)
+    if checkpoint == EMBEDDED_VOICE and not (checkpoint / "config.json").is_file():
+        raise UserError(
+            "nobody is named to speak, and the embedded voice isn't here",
+            where=checkpoint,
+            fix="--speaker NAME or --checkpoint FOLDER; examples/embedded_voice says how it's made",
+        )
     return resolve_checkpoint(checkpoint), args.output_dir or (
         speaker.outputs if speaker else Path()
     )
 
 
 def _require_inputs(parser: Parser, args: argparse.Namespace) -> None:
-    if args.speaker is None and args.checkpoint is None:
-        parser.error("say whose voice: --speaker NAME or --checkpoint FOLDER")
     if args.mode == "synthesize" and (args.text is None) == (args.text_file is None):
         parser.error("say what: --text TEXT or --text-file FILE")
     if args.mode != "synthesize" and args.mel is None:
@@ -123,11 +133,12 @@ def _speak(engine, args: argparse.Namespace, texts: list[str], paths: list[Path]
 
     if args.mode == "predict" and args.text is None:
         texts = [inference.words_beside(args.mel)]
+    home = args.speaker or (None if args.checkpoint else EMBEDDED_SPEAKER)
     prompt = audio.load(args.prompt_audio, engine.recipe.sample_rate) if args.prompt_audio else None
     requests = [
         inference.Request(
             text=text,
-            speaker=engine.voice(args.voice, args.speaker),
+            speaker=engine.voice(args.voice, home),
             language=args.language,
             prompt_audio=prompt,
             prompt_text=args.prompt_text,

@@ -3,8 +3,12 @@
 Two stages run one after the other: first an autoencoder learns to copy the voice, then the
 predictor learns to speak from text. Stop with Ctrl-C whenever you like; the same command goes on.
 
+From a voice that can already read (--init-from), a new one takes minutes of speech and of time: the
+network is the base's, and the settings are other ones by default, see docs/lewm.md.
+
 Examples:
   python tools/lewm_train.py --speaker ozzy --preset small
+  python tools/lewm_train.py --speaker ozzy --init-from examples/embedded_voice/voice
   python tools/lewm_train.py --speaker anna ben --preset base --amp bf16
   python tools/lewm_train.py --data_dir processed --output_dir output --epochs 200 --batch_size 256
 """
@@ -23,6 +27,7 @@ from lewm.config import PRESETS, ModelConfig, TrainConfig
 from ttscommon.cli import Parser, add_config_flags, add_training_root, given, run
 from ttscommon.config import from_dict, read_mapping, to_dict
 from ttscommon.errors import UserError
+from ttscommon.files import read_json
 from ttscommon.workspace import (
     Speaker,
     SystemFolder,
@@ -41,15 +46,18 @@ LOSSES = [
     *("prediction_weight", "stop_weight", "guide_weight", "guide_share", "input_noise"),
     *("join_two", "join_three", "flow_draws", "ema_decay"),
 ]
+TUNING = [
+    *("speaker_steps", "speaker_learning_rate", "text_encoder", "patience"),
+    *("replay_share", "replay_clips", "replay_texts"),
+]
 CHECKS = ["eval_texts", "validation_share", "seed"]
 MACHINE = ["amp", "compile", "cache_mels", "workers"]
 
 
 def build_parser() -> Parser:
     parser = Parser(__doc__)
-    data, model, training, losses, output, machine = map(
-        parser.add_argument_group, ("data", "model", "training", "losses", "output", "machine")
-    )
+    groups = ("data", "model", "training", "fine-tuning", "losses", "output", "machine")
+    data, model, training, tuning, losses, output, machine = map(parser.add_argument_group, groups)
     data.add_argument(
         "--speaker",
         nargs="+",
@@ -62,12 +70,13 @@ def build_parser() -> Parser:
         "--preset",
         choices=PRESETS,
         default=argparse.SUPPRESS,
-        help="size of the network (default: base)",
+        help="size of the network (default: base, or that of --init-from)",
     )
     add_config_flags(model, ModelConfig, ["head", "regularizer", "text_form", "downsample"])
     model.add_argument("--init-from", type=Path, help="checkpoint folder to fine-tune from")
     training.add_argument("--config", type=Path, help="YAML or JSON with any of these settings")
     add_config_flags(training, TrainConfig, [*STEPS, *BATCHES, *RATES, *CHECKS])
+    add_config_flags(tuning, TrainConfig, TUNING)
     add_config_flags(losses, TrainConfig, LOSSES)
     output.add_argument("--output-dir", type=Path, help="instead of training/<speaker>/lewm")
     output.add_argument(
@@ -88,17 +97,23 @@ def build_parser() -> Parser:
 
 
 def configs(args: argparse.Namespace) -> tuple[ModelConfig, TrainConfig]:
-    """Preset < file < flags, for the network and for the training."""
+    """Preset (or base) < file < flags, for the network and for the training."""
     file = read_mapping(args.config) if args.config else {}
     model_part = {k: file.pop(k) for k in list(file) if k in to_dict(ModelConfig())}
-    in_file = model_part.pop("preset", "base")
-    preset = ModelConfig.named(getattr(args, "preset", in_file))
-    model_settings = {**to_dict(preset), **model_part, **given(args, ModelConfig)}
-    model_settings["preset"] = preset.preset
+    preset = getattr(args, "preset", model_part.pop("preset", None))
     train_settings = {**file, **given(args, TrainConfig)}
+    sizes, tuning = ModelConfig.named(preset or "base"), TrainConfig()
+    if args.init_from:
+        base = read_json(resolve_checkpoint(args.init_from) / "config.json", format="voxtune.lewm")
+        if preset is None:
+            sizes = from_dict(ModelConfig, base.get("model", {}), where=args.init_from)
+        speaks = base.get("info", {}).get("training", {}).get("stage") != "autoencoder"
+        if speaks and not train_settings.get("joint"):
+            tuning = TrainConfig.fine_tuning()
+    model_settings = {**to_dict(sizes), **model_part, **given(args, ModelConfig)}
     return (
         from_dict(ModelConfig, model_settings, where=args.config),
-        from_dict(TrainConfig, train_settings, where=args.config),
+        from_dict(TrainConfig, {**to_dict(tuning), **train_settings}, where=args.config),
     )
 
 

@@ -23,6 +23,8 @@ from ttscommon.errors import UserError
 from ttscommon.progress import read_kept
 
 STEPS = ["--autoencoder-steps", "6", "--predictor-steps", "6", "--evaluate-every", "3"]
+# Fine-tuning without what keeps a base's words; test_fine_tuning.py has that.
+PLAIN = ["--speaker-steps", "0", "--replay-share", "0", "--text-encoder", "train"]
 SMALL = ["--preset", "tiny", "--batch-size", "4", "--save-every", "2", "--device", "cpu"]
 
 
@@ -138,7 +140,7 @@ def test_fine_tuning_starts_from_the_given_voice(tmp_path: Path) -> None:
     other = prepare_tones(tmp_path / "other", speaker="new", seed=5)
     base = tmp_path / "base/best_checkpoint"
     words = arguments(other, tmp_path / "tuned", "--init-from", str(base), "--lr", "1e-9")
-    main([*words, "--autoencoder-learning-rate", "1e-9"])
+    main([*words, *PLAIN, "--autoencoder", "train", "--autoencoder-learning-rate", "1e-9"])
     _, info = weights.load(tmp_path / "tuned/final_checkpoint")
     assert info.base == str(base)
     one, two = (
@@ -159,7 +161,7 @@ def test_a_frozen_encoder_keeps_its_bits_and_the_meaning_of_its_latents(
     other = prepare_tones(tmp_path / "other", speaker="new", seed=5)
     base = tmp_path / "base/best_checkpoint"
     words = arguments(other, tmp_path / "tuned", "--init-from", str(base))
-    main([*words, "--autoencoder", trained])
+    main([*words, *PLAIN, "--autoencoder", trained])
     one, two = (
         load_file(folder / "model.safetensors")
         for folder in (base, tmp_path / "tuned/final_checkpoint")
