@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run from a clone, uninstalled
-from examples.embedded_voice.measure import FORMAT, MEASURED, VERSION
+from examples.embedded_voice.measure import FORMAT, MEASURED, READINGS, VERSION
 from examples.embedded_voice.texts import ROOT, read_texts
 from examples.embedded_voice.voices import SAMPLE_RATE, named
 from lewm.embedded_voice import EMBEDDED_SPEAKER, EMBEDDED_VOICE
@@ -124,6 +124,9 @@ def build_parser() -> Parser:
     data = parser.add_argument_group("data")
     data.add_argument("--checkpoint", type=Path, default=EMBEDDED_VOICE, help="the embedded voice")
     data.add_argument("--speaker", default=EMBEDDED_SPEAKER, help="who of it speaks")
+    data.add_argument(
+        "--readings", nargs="*", default=READINGS, choices=READINGS, help="as what it reads"
+    )
     data.add_argument("--root", type=Path, default=ROOT, help="holds texts/")
     data.add_argument("--texts", type=int, default=10, help="plain, and as many hard sentences")
     data.add_argument("--others", nargs="*", default=OTHERS, help="voices of the corpus")
@@ -165,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def compare(args: Any, texts: dict[str, list[str]]) -> list[dict[str, Any]]:
-    """A row for each engine, the embedded voice's two readings first."""
+    """A row for each engine, the embedded voice's readings first."""
     import torch
 
     from examples.embedded_voice.hearing import Ear
@@ -176,7 +179,7 @@ def compare(args: Any, texts: dict[str, list[str]]) -> list[dict[str, Any]]:
     others: list[str] = args.others
     engines: list[tuple[str, Callable[[], Say]]] = [
         (f"{voice}, {reading}", partial(embedded, args.checkpoint, args.speaker, reading, vocoder))
-        for reading in ("letters", "phonemes")
+        for reading in args.readings
     ]
     engines += [(TITLES.get(name, name), partial(other, name, args.packages)) for name in others]
     engines.append((TITLES["espeak"], lambda: espeak))

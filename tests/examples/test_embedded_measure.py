@@ -145,11 +145,6 @@ def test_readings_have_rows_for_each_text_and_go_on_where_they_stopped(
     assert "| heart | plain x 3 | letters | 1 |" in measure.table({"rows": rows})
 
 
-def test_an_unknown_reading_is_one_clear_line() -> None:
-    with pytest.raises(UserError, match="no reading 'aloud'"):
-        measure.main(["reading", "--readings", "aloud"])
-
-
 @pytest.fixture(scope="module")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "voice"
