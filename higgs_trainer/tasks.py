@@ -46,10 +46,19 @@ class HiggsStage(nn.Module):
             batch by itself
     """
 
+    entrances = ("predicted",)
+
     def __init__(self, model: Any, weights: LossWeights):
         super().__init__()
         self.model, self.weights = model, weights
         self.codes_a_token: float | None = None
+
+    def shards(self) -> list[nn.Module]:
+        """See `ttscommon.sharding`."""
+        model, inner = self.model, self.model.model
+        tables = [inner.embed_tokens, inner.embed_audio_tokens, inner.norm]
+        heads = [model.audio_lm_head, model.text_lm_head]
+        return [*inner.layers, *tables, *(head for head in heads if head is not None)]
 
     def forward(self, batch: HiggsBatch, progress: float = 0.0) -> Losses:  # noqa: ARG002
         said = self.predicted(batch)
@@ -115,9 +124,10 @@ class AdapterTask:
 
     def evaluate(self, module: nn.Module, monitor: Monitor, step: int) -> dict[str, float]:
         assert isinstance(module, HiggsStage)
+        scores = validation_scores(module, self.held_out)
         if self.listener is not None and self.listener.is_due(step):
             self.listener.listen(module.model, monitor, step)
-        return validation_scores(module, self.held_out)
+        return scores
 
     def export(
         self, module: nn.Module, folder: Path, step: int, metrics: Mapping[str, float]

@@ -25,6 +25,7 @@ from ttscommon import lora
 from ttscommon.checkpoints import RunFolder, load_state
 from ttscommon.config import to_dict
 from ttscommon.errors import UserError
+from ttscommon.launching import is_sharding_asked
 from ttscommon.machine import pick_device, processes
 from ttscommon.seeds import seed_for
 from ttscommon.task import FitConfig
@@ -110,7 +111,8 @@ class Training:
             job.checkpoint,
             text_head=config.text_loss_weight > 0,
             dtype=torch.bfloat16 if config.amp == "bf16" else torch.float32,
-            device=device,
+            # Shared out it comes to the cards in parts, and is checked where it is whole.
+            device="cpu" if is_sharding_asked() else device,
         )
         self.origin = Origin(
             fingerprint(self.model),
@@ -164,7 +166,11 @@ class Training:
 
     def _listener(self, evaluate_every: int) -> Listener | None:
         config, job = self.config, self.job
-        if not config.sample_interval or job.codec is None or not self.machine.is_main_process:
+        if not config.sample_interval or job.codec is None:
+            return None
+        if not (
+            self.machine.is_main_process or is_sharding_asked()
+        ):  # shares are needed all together
             return None
         codec = load_codec(job.codec, self.machine.device or pick_device(job.device))
         return Listener(

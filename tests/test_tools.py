@@ -105,6 +105,10 @@ def loaded(path: Path) -> Any:
 
         args = parser_of("train_gpt_lora").parse(["--config", str(path)])
         return chosen(args, LoraTrainConfig)
+    if kind == "accelerate":
+        from accelerate.commands.config.config_args import load_config_from_file
+
+        return load_config_from_file(str(path))
     if kind == "kani":  # six files that belong together
         from kani.config_files import FILES, read
 

@@ -23,6 +23,7 @@ from ttscommon.files import (
     require_free_disk,
     write_json,
 )
+from ttscommon.sharding import shared_like, whole
 
 FORMAT, VERSION = "ttscommon.state", 1
 MOST_CHANGES = 12  # in one complaint
@@ -75,28 +76,45 @@ class State:
     is_due: bool = False
 
 
-def save_state(
-    folder: Path, state: State, modules: Mapping[str, nn.Module], optimizer: Any, names: list[str]
-) -> None:
-    """Write a resume point beside its place, then rename it there.
+@dataclass(frozen=True)
+class Held:
+    """The tensors of a resume point.
+
+    Attributes:
+        weights: of the modules; moments: of the optimizer
+    """
+
+    weights: dict[str, Tensor]
+    moments: dict[str, Tensor]
+
+
+def held_by(modules: Mapping[str, nn.Module], optimizer: Any, names: list[str]) -> Held:
+    """What a resume point holds now; of weights that are shared out every process must ask for it.
 
     Args:
         modules: saved under their key, e.g. {"module": ..., "average": ...}
         names: one for each parameter, in the optimizer's order
-
-    Raises:
-        UserError: if the disk can't take it; the old resume point stays
     """
     weights = {
-        f"{key}.{name}": tensor.detach().contiguous()
+        f"{key}.{name}": whole(tensor.detach()).contiguous()
         for key, module in modules.items()
         for name, tensor in _saved_tensors(module).items()
     }
     moments = {
-        f"{names[index]}|{name}": torch.as_tensor(value).detach().contiguous()
+        f"{names[index]}|{name}": whole(torch.as_tensor(value).detach()).contiguous()
         for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
+    return Held(weights, moments)
+
+
+def save_state(folder: Path, state: State, held: Held) -> None:
+    """Write a resume point beside its place, then rename it there.
+
+    Raises:
+        UserError: if the disk can't take it; the old resume point stays
+    """
+    weights, moments = held.weights, held.moments
     require_free_disk(folder, sum(t.nbytes for t in [*weights.values(), *moments.values()]))
     with atomic_folder(folder) as draft:
         save_file(weights, draft / "model.safetensors")
@@ -142,13 +160,15 @@ def load_tensors(
             raise UserError(f"resume point of another model ({', '.join(strangers)})", where=folder)
         with torch.no_grad():
             for name, tensor in own.items():
-                tensor.copy_(stored[name])
+                tensor.copy_(shared_like(stored[name], tensor))
     moments = read_tensors(folder / "optimizer.safetensors")
     index_of = {name: index for index, name in enumerate(names)}
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in moments.items():
         name, field = key.rsplit("|", 1)
-        state.setdefault(index_of[name], {})[field] = tensor
+        index = index_of[name]
+        state.setdefault(index, {})[field] = shared_like(tensor, parameters[index])
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 
 from ttscommon.errors import UserError
+from ttscommon.launching import take_over_sharding
 
 
 def pick_device(device: str) -> torch.device:
@@ -47,8 +48,25 @@ def processes(device: str = "auto", *, patience: timedelta | None = None) -> Par
     Args:
         patience: how long one process waits for the others; torch's default is 10 to 30 minutes
     """
+    take_over_sharding()
     options = {} if patience is None else {"timeout": patience}
     return PartialState(cpu=on_cpu(device), **options)
+
+
+def accelerator(amp: str, device: str) -> Accelerator:
+    """What moves, casts and averages for this process.
+
+    Raises:
+        UserError: if another one of this process computes in another precision
+    """
+    take_over_sharding()
+    try:
+        return Accelerator(mixed_precision=amp, cpu=on_cpu(device))
+    except ValueError as error:
+        raise UserError(
+            f"this process can't train in precision '{amp}': {error}",
+            fix="restart the notebook's kernel to change --amp, or use --amp no",
+        ) from error
 
 
 @contextlib.contextmanager

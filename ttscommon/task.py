@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from torch import nn
 
+from ttscommon.checkpoints import State
 from ttscommon.progress import Monitor
 from ttscommon.schedule import Schedule
 
@@ -106,3 +107,9 @@ class FitReport:
     best_step: int
     best_value: float | None
     metrics: dict[str, float]
+
+    @classmethod
+    def of(cls, state: State) -> FitReport:
+        """Of a run that stands there."""
+        metrics = state.best_metrics or state.metrics
+        return cls(state.step, state.best_step, state.best_value, metrics)

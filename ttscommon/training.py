@@ -26,9 +26,11 @@ from torch.utils.data import DataLoader
 
 from ttscommon.batching import BatchPlan, CountedEpochs, LoadedBatches, move
 from ttscommon.checkpoints import (
+    Held,
     RunFolder,
     State,
     changes,
+    held_by,
     load_state,
     load_tensors,
     refuse_changes,
@@ -37,11 +39,20 @@ from ttscommon.checkpoints import (
 from ttscommon.errors import UserError
 from ttscommon.interrupt import StopRequest, stop_requests
 from ttscommon.losses import Losses
-from ttscommon.machine import memory_advice, on_cpu
+from ttscommon.machine import accelerator as accelerator_of
+from ttscommon.machine import memory_advice
 from ttscommon.parameters import trained_of
 from ttscommon.progress import Monitor
 from ttscommon.schedule import Average, learning_rate_share
 from ttscommon.seeds import seed_for
+from ttscommon.sharding import (
+    gradients_kept,
+    placed,
+    prepared,
+    reached_by_gradients,
+    whole,
+    whole_weights,
+)
 from ttscommon.task import FitConfig, FitReport, Task
 
 log = logging.getLogger(__name__)
@@ -59,7 +70,7 @@ def fit(task: Task, plan: BatchPlan[Any], config: FitConfig, run: RunFolder) -> 
             finite, a trainable tensor without gradient, no memory, no disk
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the step is done and saved
     """
-    accelerator = _accelerator(config)
+    accelerator = accelerator_of(config.amp, config.device)
     settings = config.kept_settings(accelerator.num_processes)
     state = load_state(run.state)
     if state is not None and run.overwrite and changes(state, settings, plan.fingerprint):
@@ -71,9 +82,10 @@ def fit(task: Task, plan: BatchPlan[Any], config: FitConfig, run: RunFolder) -> 
         state = None
     if state is not None:
         refuse_changes(state, settings, plan.fingerprint, where=run.state)
-        if state.finished and _is_over(state, config):
+        is_over = state.step >= config.steps or config.is_stale(state.step, state.best_step)
+        if state.finished and is_over:
             log.info("%s was finished at step %d", config.title, state.step)
-            return _report_of(state)
+            return FitReport.of(state)
         state = replace(state, finished=False)
     else:
         state = State(0, settings, plan.fingerprint)
@@ -107,7 +119,7 @@ class _Loop:
         self.task, self.plan, self.config, self.folder = task, plan, config, run
         self.epochs = CountedEpochs(plan)
         self.accelerator, self.state = accelerator, state
-        module = task.module.to(accelerator.device)
+        self.module = module = placed(task.module, accelerator.device, config)
         groups = task.parameter_groups()
         self.scales = [group.pop("lr_scale", 1.0) for group in groups]
         name_of = {parameter: name for name, parameter in module.named_parameters()}
@@ -123,7 +135,7 @@ class _Loop:
             load_tensors(run.state, self.saved, optimizer, self.names)
         if config.compile:
             module.compile()
-        self.model, self.optimizer = accelerator.prepare(module, optimizer)
+        self.model, self.optimizer = prepared(accelerator, module, optimizer)
         self.unproven = set(self.names)  # tensors that no gradient has reached yet
         self.saved_at = time.monotonic()
         self.pending: list[tuple[int, tuple[str, ...], Tensor, dict[str, Tensor]]] = []
@@ -159,13 +171,13 @@ class _Loop:
                 if last or stopping or step % config.log_every == 0 or self._is_cpu:
                     self._report(step, line=last or step % config.log_every == 0)
             is_scored = last or step % config.evaluate_every == 0
-            with self._resumable(step):
-                if is_scored:
+            if is_scored:
+                with self._resumable(step):
                     with memory_advice(f"while evaluating at step {step}"):
                         self._evaluate(step)
                     last = last or self._is_stale(step)
-                if last:
-                    self._export(self.folder.final, step)
+                    if last:
+                        self._export(self.folder.final, step)
             if last or stopping or is_scored or is_late or step % config.save_every == 0:
                 self._save(step, finished=last)
             if stopping and not last:
@@ -174,7 +186,7 @@ class _Loop:
                 )
             if last:
                 break
-        return _report_of(self.state)
+        return FitReport.of(self.state)
 
     def _train_step(
         self, step: int, batches: Iterator[Any], stop: StopRequest
@@ -186,7 +198,7 @@ class _Loop:
         """
         config, accelerator = self.config, self.accelerator
         micro = list(itertools.islice(batches, config.grad_accumulation))
-        is_late = accelerator.is_main_process and self._is_save_overdue
+        is_late = accelerator.is_main_process and time.monotonic() - self.saved_at >= SAVE_SECONDS
         told = [float(sum(batch.n_targets for batch in micro)), float(stop.asked), float(is_late)]
         agreed = accelerator.reduce(torch.tensor(told, device=accelerator.device), "sum")
         share = accelerator.num_processes / agreed[0]  # DDP averages; we want the sum over targets
@@ -200,7 +212,7 @@ class _Loop:
             place = index * accelerator.num_processes + accelerator.process_index
             torch.manual_seed(seed_for(config.seed, "step", step, "batch", place))
             waits = index + 1 < len(micro)
-            with accelerator.no_sync(self.model) if waits else contextlib.nullcontext():
+            with gradients_kept(accelerator, self.model) if waits else contextlib.nullcontext():
                 losses: Losses = self.model(batch, step / config.steps)
                 weight = batch.n_targets * share
                 accelerator.backward(losses.total * weight)
@@ -210,12 +222,12 @@ class _Loop:
         limit = config.clip_norm if config.clip_norm > 0 else math.inf
         norm = accelerator.clip_grad_norm_(self.model.parameters(), limit)
         ids = tuple(name for batch in micro for name in batch.ids)
-        self.pending.append((step, ids, torch.as_tensor(norm), parts))
+        self.pending.append((step, ids, whole(torch.as_tensor(norm)), parts))
         if self._is_cpu:
             self._refuse_nan()  # before the weights are touched; on a GPU once a line is due
         self.optimizer.step()
         if self.average is not None:
-            self.average.update(accelerator.unwrap_model(self.model), step)
+            self.average.update(self.module, step)
         if accelerator.num_processes == 1:
             return stop.asked, is_late
         return bool(agreed[1] > 0), bool(agreed[2] > 0)
@@ -232,9 +244,7 @@ class _Loop:
 
     def _check_gradients(self, *, last: bool) -> None:
         """A tensor that trains nothing is the worst bug in this field: look at every one."""
-        for name, parameter in self.accelerator.unwrap_model(self.model).named_parameters():
-            if parameter.grad is not None and bool((parameter.grad != 0).any()):
-                self.unproven.discard(name)
+        self.unproven -= reached_by_gradients(self.accelerator, self.module)
         if last and self.unproven:
             names = sorted(self.unproven)
             raise UserError(
@@ -316,22 +326,24 @@ class _Loop:
         return True
 
     def _export(self, folder: Path, step: int) -> None:
-        if self.accelerator.is_main_process:
-            self.task.export(self._averaged().eval(), folder, step, self.state.metrics)
+        with whole_weights(self.module):
+            if self.accelerator.is_main_process:
+                self.task.export(self._averaged().eval(), folder, step, self.state.metrics)
         self.accelerator.wait_for_everyone()
 
     def _save(self, step: int, *, finished: bool) -> None:
         self._refuse_nan()
         self.state = replace(self.state, step=step, finished=finished, is_due=False)
+        held = self._held()
         if self.accelerator.is_main_process:
-            save_state(self.folder.state, self.state, self.saved, self.optimizer, self.names)
+            save_state(self.folder.state, self.state, held)
         self.saved_at = time.monotonic()
         self.accelerator.wait_for_everyone()
 
     @contextlib.contextmanager
     def _resumable(self, step: int) -> Iterator[None]:
         """Save what was trained where scoring or writing it fails; a resume begins with these."""
-        before, fails = self.state, True
+        before, fails, held = self.state, True, self._held()
         try:
             yield
             fails = False
@@ -342,17 +354,17 @@ class _Loop:
             # No waiting for other processes: they may be waiting for what this one failed to do.
             if fails and self.accelerator.is_main_process:
                 due = replace(before, step=step, finished=False, is_due=True)
-                save_state(self.folder.state, due, self.saved, self.optimizer, self.names)
+                save_state(self.folder.state, due, held)
                 log.info("%s: saved at step %d", self.config.title, step)
 
-    @property
-    def _is_save_overdue(self) -> bool:
-        return time.monotonic() - self.saved_at >= SAVE_SECONDS
+    def _held(self) -> Held:
+        """What is to be saved; of weights that are shared out only all processes together know."""
+        return held_by(self.saved, self.optimizer, self.names)
 
     def _averaged(self) -> nn.Module:
         if self.average is not None:
             return self.average.module
-        return self.accelerator.unwrap_model(self.model)
+        return self.module
 
     def _mean(self, value: Tensor) -> float:
         """Over the processes."""
@@ -377,23 +389,3 @@ class _Loop:
 
 class _NotFiniteError(UserError):
     """A loss or a score that no number stands for: these weights are no good."""
-
-
-def _accelerator(config: FitConfig) -> Accelerator:
-    try:
-        return Accelerator(mixed_precision=config.amp, cpu=on_cpu(config.device))
-    except ValueError as error:
-        raise UserError(
-            f"this process can't train in precision '{config.amp}': {error}",
-            fix="restart the notebook's kernel to change --amp, or use --amp no",
-        ) from error
-
-
-def _is_over(state: State, config: FitConfig) -> bool:
-    """Whether a finished run is so under the present patience, too."""
-    return state.step >= config.steps or config.is_stale(state.step, state.best_step)
-
-
-def _report_of(state: State) -> FitReport:
-    metrics = state.best_metrics or state.metrics
-    return FitReport(state.step, state.best_step, state.best_value, metrics)
