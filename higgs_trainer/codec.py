@@ -11,16 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from higgs_trainer.codec_weights import ORIGINAL_FILE, native_tensors, network_of
 from higgs_trainer.config import Streams
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
 from ttscommon.ledger import weights_key
+from ttscommon.tensors import build, read_tensors
 from ttscommon.transformers_bars import without_bars
 
 KIND = "higgs_audio_v2_tokenizer"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-ORIGINAL_KEYS = ("semantic_techer", "n_filters")
-FETCH = "fetch the transformers version of bosonai/higgs-audio-v2-tokenizer"
+ORIGINAL_KEYS = ("semantic_techer", "ratios", "n_q")
+FETCH = "fetch bosonai/higgs-audio-v2-tokenizer again"
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,23 @@ class Codec:
 
 
 def load_codec(folder: Path, device: torch.device | str = "cpu") -> Codec:
-    """Read a codec in transformers' format, with the ratios that its config.json gives.
+    """Read a codec in either format, with the ratios that its config.json gives.
 
     Raises:
-        UserError: if the folder holds none, it is in the original format, or is incomplete
+        UserError: if the folder holds none, or a broken one
     """
     config = read_json(folder / CONFIG_FILE)
-    _require_native(config, folder / CONFIG_FILE)
-    weights = folder / WEIGHTS_FILE
+    is_original = _is_original(config, folder / CONFIG_FILE)
+    weights = folder / (ORIGINAL_FILE if is_original else WEIGHTS_FILE)
     if not weights.is_file():
         raise UserError("no weights of the codec", where=weights, fix=FETCH)
+    network = _converted(config, weights) if is_original else _native(folder)
+    described = hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()
+    name = hashlib.sha256(f"{weights_key(weights)} {described}".encode()).hexdigest()[:12]
+    return Codec(network.to(device).eval().requires_grad_(False), name)
+
+
+def _native(folder: Path) -> Any:
     from safetensors import SafetensorError
     from transformers import HiggsAudioV2TokenizerModel
 
@@ -120,17 +129,32 @@ def load_codec(folder: Path, device: torch.device | str = "cpu") -> Codec:
     network, found = loaded
     wrong = sorted(found["missing_keys"]) + sorted(map(str, found["mismatched_keys"]))
     if wrong:
-        raise UserError(f"{len(wrong)} tensors are missing, {wrong[0]} first", where=weights)
-    described = hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()
-    name = hashlib.sha256(f"{weights_key(weights)} {described}".encode()).hexdigest()[:12]
-    return Codec(network.to(device).eval().requires_grad_(False), name)
+        what = f"{len(wrong)} tensors are missing, {wrong[0]} first"
+        raise UserError(what, where=folder / WEIGHTS_FILE)
+    return network
 
 
-def _require_native(config: Any, where: Path) -> None:
+def _converted(config: dict[str, Any], weights: Path) -> Any:
+    """The same network of a codec in its original format."""
+    from transformers import HiggsAudioV2TokenizerConfig, HiggsAudioV2TokenizerModel
+
+    original = read_tensors(weights, fix=FETCH)
+    network = network_of(config, original, weights.parent / CONFIG_FILE)
+    fix = "model.pth and config.json must come from the same release"
+    return build(
+        lambda: HiggsAudioV2TokenizerModel(HiggsAudioV2TokenizerConfig(**network)),
+        native_tensors(original),
+        where=weights,
+        fix=fix,
+    )
+
+
+def _is_original(config: Any, where: Path) -> bool:
+    """Whether a config.json is of the original format; refuses what is of neither."""
     if not isinstance(config, dict) or config.get("model_type") != KIND:
-        is_original = isinstance(config, dict) and any(key in config for key in ORIGINAL_KEYS)
-        what = "the codec in its original format" if is_original else "no codec of Higgs Audio"
-        raise UserError(f"{what}; this program reads transformers' format", where=where, fix=FETCH)
+        if isinstance(config, dict) and all(key in config for key in ORIGINAL_KEYS):
+            return True
+        raise UserError("no codec of Higgs Audio", where=where, fix=FETCH)
     acoustic = config.get("acoustic_model_config") or {}
     if "downsampling_ratios" not in acoustic or "target_bandwidths" not in config:
         raise UserError(
@@ -139,3 +163,4 @@ def _require_native(config: Any, where: Path) -> None:
             where=where,
             fix=FETCH,
         )
+    return False

@@ -40,7 +40,7 @@ def test_a_codec_of_another_model_is_refused(miniature):
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"n_filters": 32, "ratios": [8, 5, 4, 2, 3], "semantic_techer": "x"}, "original format"),
+        ({"n_q": 8, "ratios": [8, 5], "semantic_techer": "hubert_base"}, "no weights of the codec"),
         ({"model_type": "dac"}, "no codec of Higgs Audio"),
         ({"model_type": "higgs_audio_v2_tokenizer"}, "75 frames"),
     ],
