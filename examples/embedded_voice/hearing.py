@@ -37,7 +37,6 @@ class Ear:
 
     def __init__(self, whisper_model: str | Transcriber, sample_rate: int, kept: Path):
         self.sample_rate, self.kept = sample_rate, kept
-        self._is_named = isinstance(whisper_model, str)
         self._given = whisper_model
         self.name = identity(whisper_model) if isinstance(whisper_model, str) else "given"
         self._transcriber: Transcriber | None = None
