@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
@@ -45,6 +45,31 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "is_met": self.is_met}
+
+
+def comparisons(
+    benchmark: Benchmark,
+    names: Sequence[str],
+    *,
+    compiler: str | None,
+    vocoder_seconds: float,
+    whole_seconds: float,
+) -> Iterator[Comparison]:
+    """Those of the names that need the networks."""
+    if "batch" in names:
+        yield batch_gain(benchmark)
+    if "flow" in names:
+        yield flow_gain(benchmark)
+    if "decode" in names:
+        yield decode_gain(benchmark, compiler=compiler)
+    if "vocoder" in names:
+        yield vocoder_memory(
+            benchmark.networks.vocoder,
+            benchmark.meter,
+            seconds=vocoder_seconds,
+            whole_seconds=whole_seconds,
+            frame_rate=benchmark.networks.s2mel.config.mel.frame_rate,
+        )
 
 
 def batch_gain(benchmark: Benchmark) -> Comparison:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -112,6 +113,15 @@ class Networks:
             features=_random_w2v_bert(sizes, made) if reads_recordings else None,
             campplus=made(Campplus, sizes.campplus) if reads_recordings else None,
         )
+
+    @classmethod
+    def chosen(
+        cls, folder: Path | None, preset: str, *, seed: int, device: torch.device, **dtypes: Any
+    ) -> Networks:
+        """Of a checkpoint, or random ones where there is none."""
+        if folder is not None:
+            return cls.load(CheckpointFolder.open(folder), device=device, **dtypes)
+        return cls.random(Sizes.named(preset), seed=seed, device=device, **dtypes)
 
     @classmethod
     def load(

@@ -4,12 +4,12 @@ Example: python tools/benchmark.py indextts2 --threads 1 --diffusion-steps 4
 Example: python tools/benchmark.py indextts2 --device cuda --amp bf16 --flow-dtype bf16 --compile
 Example: python tools/benchmark.py indextts2-training --batch-sizes 1 4
 Example: python tools/benchmark.py higgs-training --layers 1 2
+Example: python tools/benchmark.py kani --threads 1 --clock cpu
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +21,7 @@ from ttscommon.cli import Parser, add_device, add_json, add_overwrite, run
 from ttscommon.errors import UserError
 from ttscommon.files import write_json
 
+ROOT = Path(__file__).resolve().parents[1]
 COMPARISONS = ("memory", "batch", "flow", "vocoder", "decode")
 INDEXTTS2 = """IndexTTS2, stage by stage, then in comparisons of two ways to do the same.
 
@@ -45,6 +46,14 @@ tell what all 28 layers take. Each case runs in a process of its own.
 Example: python tools/benchmark.py higgs-training --threads 1 --clock cpu --layers 1 2
 Example: python tools/benchmark.py higgs-training --device cuda --amp bf16 --layers 28
 """
+KANI = """KaniTTS: clips prepared, the codec, and training steps in three ways.
+
+Weights are random and in the released sizes. The language model has its full width and the last of
+its layers. What is compared is done in turns; the last of each task is the public programs' way.
+
+Example: python tools/benchmark.py kani --threads 1 --clock cpu --layers 3 --repeats 3
+"""
+KANI_TASKS = ("codec", "prepare", "train")
 
 
 def build_parser() -> Parser:
@@ -54,6 +63,7 @@ def build_parser() -> Parser:
     training = systems.add_parser("indextts2-training", doc=TRAINING, help="training of adapters")
     _add_training(training)
     _add_higgs(systems.add_parser("higgs-training", doc=HIGGS, help="the same of Higgs Audio"))
+    _add_kani(systems.add_parser("kani", doc=KANI, help="KaniTTS: data, codec and training"))
     return parser
 
 
@@ -96,6 +106,21 @@ def _add_higgs(parser: argparse.ArgumentParser) -> None:
                       help="of another clip in the prompt; 0: none")  # fmt: skip
 
 
+def _add_kani(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument("--input", type=Path, default=ROOT / "examples/sample_speaker",
+                      help="recordings to use")  # fmt: skip
+    data.add_argument("--clips", type=int, default=0, help="of them at most; 0: all")
+    data.add_argument("--layers", type=int, default=3, help="of the 16; 0: a miniature")
+    data.add_argument("--seed", type=int, default=0, help="names the weights and the clips")
+    work = parser.add_argument_group("work")
+    work.add_argument("--tasks", nargs="+", choices=KANI_TASKS, default=KANI_TASKS, help="which")
+    work.add_argument("--seconds", type=float, default=10.0, help="of sound for the codec")
+    work.add_argument("--batch-size", type=int, default=8, help="clips in a training step")
+    work.add_argument("--lora-rank", "--lora-r", type=int, default=16, help="size of the adapters")
+    _add_common(parser)
+
+
 def _add_steps(parser: argparse.ArgumentParser, data: Any, batch_sizes: Sequence[int]) -> Any:
     """What all systems' training steps are measured with; returns the group of the work."""
     data.add_argument("--seed", type=int, default=0, help="names the weights and the clips")
@@ -136,6 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "indextts2": indextts2,
         "indextts2-training": indextts2_training,
         "higgs-training": higgs_training,
+        "kani": kani,
     }[args.system]
     report = {"command": _command(argv), "system": args.system, **measure(args)}
     if args.json:
@@ -145,15 +171,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def indextts2(args: argparse.Namespace) -> dict[str, Any]:
     """Measure and print; what was measured, as plain data."""
-    import torch
-
     from indextts.benchmark import Benchmark, Work
-    from indextts.loading import flow_dtype
-    from ttscommon.machine import pick_device
+    from indextts.comparisons import comparisons
+    from indextts.loading import DTYPES, flow_dtype
+    from indextts.random_networks import Networks
 
-    device = pick_device(args.device)
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    device = _device(args)
     work = Work(
         seconds=args.seconds,
         n_segments=args.segments,
@@ -166,15 +189,19 @@ def indextts2(args: argparse.Namespace) -> dict[str, Any]:
         seed=args.seed,
     )
     report: dict[str, Any] = {"machine": _machine(args, device)}
-    comparisons = []
+    compared = []
     if "memory" in args.compare:  # first, while this process holds nothing itself
-        comparisons.append(_tell(_memory(args)))
-    benchmark = Benchmark(_networks(args, device), work, _clock(args))
+        compared.append(_tell(_memory(args)))
+    preset = {"seed": args.seed, "device": device, "gpt_dtype": DTYPES[args.amp]}
+    networks = Networks.chosen(args.model_dir, args.preset, **preset)
+    benchmark = Benchmark(networks, work, _clock(args))
     report["parameters"] = benchmark.networks.n_parameters()
     if not args.skip_stages:
         report["stages"] = _stages(benchmark)
-    comparisons += [_tell(found) for found in _compare(benchmark, args)]
-    return report | {"comparisons": [found.to_dict() for found in comparisons]}
+    vocoder = {name: getattr(args, name) for name in ("vocoder_seconds", "whole_seconds")}
+    compiler = "inductor" if args.compile else None
+    compared += map(_tell, comparisons(benchmark, args.compare, compiler=compiler, **vocoder))
+    return report | {"comparisons": [one.to_dict() for one in compared]}
 
 
 def indextts2_training(args: argparse.Namespace) -> dict[str, Any]:
@@ -209,15 +236,26 @@ def higgs_training(args: argparse.Namespace) -> dict[str, Any]:
     return report | _told_steps(rows) | {"full_depth": full}
 
 
+def kani(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure and print; what was measured, as plain data."""
+    from kani.benchmark import KaniWork, speeds
+    from ttscommon.metering import Meter
+
+    device = _device(args)
+    names = ("input", "clips", "layers", "seed", "seconds", "batch_size", "lora_rank")
+    work = KaniWork(**{name: getattr(args, name) for name in (*names, "repeats", "warmups")})
+    report, rows = {"machine": _machine(args, device)}, []
+    for row in speeds(work, args.tasks, Meter(device, _clock(args))):
+        gain = "" if row.gain is None else f"  {row.gain:.2f} times as fast as the last way"
+        print(f"{row.task:8} {row.way:20} {row.seconds:8.2f} s {row.rate:9.3f} {row.unit}{gain}",
+              flush=True)  # fmt: skip
+        rows.append(row.to_dict())
+    return {**report, "rows": rows}
+
+
 def _step_settings(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """The report's beginning, and what all cases share."""
-    import torch
-
-    from ttscommon.machine import pick_device
-
-    device = pick_device(args.device)
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    device = _device(args)
     names = ("seconds", "lora_rank", "amp", "seed", "threads", "clock", "repeats", "warmups")
     same = {name: getattr(args, name) for name in names}
     return {"machine": _machine(args, device)}, {**same, "device": str(device)}
@@ -282,49 +320,12 @@ def _stages(benchmark) -> dict[str, Any]:
     return {**summary, "rows": rows}
 
 
-def _compare(benchmark, args: argparse.Namespace) -> Iterator[Any]:
-    from indextts.comparisons import batch_gain, decode_gain, flow_gain, vocoder_memory
-
-    if "batch" in args.compare:
-        yield batch_gain(benchmark)
-    if "flow" in args.compare:
-        yield flow_gain(benchmark)
-    if "decode" in args.compare:
-        yield decode_gain(benchmark, compiler="inductor" if args.compile else None)
-    if "vocoder" in args.compare:
-        yield vocoder_memory(
-            benchmark.networks.vocoder,
-            benchmark.meter,
-            seconds=args.vocoder_seconds,
-            whole_seconds=args.whole_seconds,
-            frame_rate=benchmark.networks.s2mel.config.mel.frame_rate,
-        )
-
-
 def _memory(args: argparse.Namespace) -> Any:
     from indextts.comparisons import speaker_memory_gain
     from indextts.speaker_memory import MemoryCase
 
-    return speaker_memory_gain(
-        MemoryCase(
-            model_dir=args.model_dir,
-            preset=args.preset,
-            device=args.device,
-            amp=args.amp,
-            reference_seconds=args.reference_seconds,
-        )
-    )
-
-
-def _networks(args: argparse.Namespace, device) -> Any:
-    from indextts.checkpoint import CheckpointFolder
-    from indextts.loading import DTYPES
-    from indextts.random_networks import Networks, Sizes
-
-    where = {"device": device, "gpt_dtype": DTYPES[args.amp]}
-    if args.model_dir:
-        return Networks.load(CheckpointFolder.open(args.model_dir), **where)
-    return Networks.random(Sizes.named(args.preset), seed=args.seed, **where)
+    names = ("model_dir", "preset", "device", "amp", "reference_seconds")
+    return speaker_memory_gain(MemoryCase(**{name: getattr(args, name) for name in names}))
 
 
 def _tell(found) -> Any:
@@ -352,13 +353,14 @@ def _machine(args: argparse.Namespace, device) -> dict[str, Any]:
     import torch
 
     from indextts.comparisons import bfloat16_units
+    from ttscommon.metering import processor
 
     is_gpu, preset = device.type == "cuda", getattr(args, "preset", "full")
     machine = {
-        "device": torch.cuda.get_device_name(device) if is_gpu else _processor(),
+        "device": torch.cuda.get_device_name(device) if is_gpu else processor(),
         "bf16_units": bfloat16_units(device),
         "threads": torch.get_num_threads(),
-        "amp": args.amp,
+        "amp": getattr(args, "amp", "no"),
         "clock": args.clock,
         "torch": torch.__version__,
         "weights": str(getattr(args, "model_dir", None) or f"random, {preset}"),
@@ -371,11 +373,14 @@ def _machine(args: argparse.Namespace, device) -> dict[str, Any]:
     return machine
 
 
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "cpu"
+def _device(args: argparse.Namespace) -> Any:
+    import torch
+
+    from ttscommon.machine import pick_device
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return pick_device(args.device)
 
 
 def _clock(args: argparse.Namespace):
