@@ -14,15 +14,18 @@ from torch import Tensor
 
 from kani.codec import NanoCodec
 from kani.generation import Reader, seeds_of, spoken, steps
-from kani.sampling import Sampling
+from kani.sampling import Sampling, Segments
 from kani.streaming import CHUNK_FRAMES, pieces
 from kani.tokens import Extracted, TokenSpace, prompt_ids
 from kani.weights import load_codec, load_language_model, load_tokenizer, read_config
 from ttscommon import lora
 from ttscommon.errors import UserError
 from ttscommon.machine import pick_device
+from ttscommon.sentences import fitted
 
 log = logging.getLogger(__name__)
+
+LANGUAGE = "en"  # whose sentences are found; others that end in dots and question marks are too
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,13 @@ class Speech:
     Attributes:
         audio: (S,) float32
         extracted: its codes, and what is wrong with it
+        segments: the pieces that a longer text was spoken in
     """
 
     audio: np.ndarray
     sample_rate: int
     extracted: Extracted
+    segments: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -54,7 +59,7 @@ class KaniVoice:
     def open(
         cls,
         model: Path,
-        codec: Path,
+        codec: Path | NanoCodec,
         *,
         adapter: Path | None = None,
         scale: float = 1.0,
@@ -74,7 +79,8 @@ class KaniVoice:
         """
         chosen, ids = pick_device(device), space or TokenSpace()
         audio_step = audio_step_of(read_config(model), model)
-        tokenizer, network = load_tokenizer(model), load_codec(codec, chosen)
+        tokenizer = load_tokenizer(model)
+        network = codec if isinstance(codec, NanoCodec) else load_codec(codec, chosen)
         loaded = load_language_model(model, chosen, dtype, space=ids)
         if adapter is not None:
             found = lora.attach(loaded, lora.read_adapter(loaded, adapter), scale)
@@ -107,6 +113,37 @@ class KaniVoice:
         rate = self.codec.config.sample_rate
         return [Speech(sound, rate, one) for sound, one in zip(sounds, found, strict=True)]
 
+    def say(
+        self,
+        texts: Sequence[str],
+        *,
+        speaker: str | None = None,
+        sampling: Sampling | None = None,
+        segments: Segments | None = None,
+    ) -> list[Speech]:
+        """As `speak`; what is too long for an answer in several, with pauses between them."""
+        cut = [self.cut(text, sampling, segments) for text in texts]
+        said = iter(self.speak([one for all_ in cut for one in all_], speaker=speaker,
+                               sampling=sampling))  # fmt: skip
+        pause = self.pause(segments)
+        return [_joined([next(said) for _ in pieces], pieces, pause) for pieces in cut]
+
+    def cut(
+        self, text: str, sampling: Sampling | None = None, segments: Segments | None = None
+    ) -> list[str]:
+        """A text in the pieces that it is spoken in."""
+        most = (segments or Segments()).most_tokens(sampling or Sampling())
+
+        def size(piece: str) -> int:
+            return len(self.tokenizer.encode(piece, add_special_tokens=False))
+
+        return fitted(text, most, size=size, language=LANGUAGE)
+
+    def pause(self, segments: Segments | None = None) -> np.ndarray:
+        """(S,) of silence between pieces."""
+        milliseconds = (segments or Segments()).interval_silence
+        return np.zeros(round(milliseconds * self.codec.config.sample_rate / 1000), np.float32)
+
     def stream(
         self,
         text: str,
@@ -115,8 +152,9 @@ class KaniVoice:
         sampling: Sampling | None = None,
         chunk: int = CHUNK_FRAMES,
         lookback: int | None = None,
+        segments: Segments | None = None,
     ) -> Iterator[np.ndarray]:
-        """The sound of `speak` piece by piece (S,), while the rest is still being generated.
+        """The sound of `say` piece by piece (S,), while the rest is still being generated.
 
         Args:
             chunk: frames of a piece
@@ -126,10 +164,18 @@ class KaniVoice:
             UserError: if the text is empty
         """
         how = sampling or Sampling()
-        prompts = self._prompts([text], speaker)
-        frames = self._frames(steps(self.reader, prompts, how, seeds_of([text], how.seed)))
-        for sound in pieces(frames, self.codec, chunk=chunk, lookback=lookback):
-            yield sound.float().numpy()
+        cut = self.cut(text, how, segments)
+        prompts, seeds = self._prompts(cut, speaker), seeds_of(cut, how.seed)
+        n_said = 0
+        for prompt, seed in zip(prompts, seeds, strict=True):
+            frames = self._frames(steps(self.reader, [prompt], how, [seed]))
+            for place, sound in enumerate(
+                pieces(frames, self.codec, chunk=chunk, lookback=lookback)
+            ):
+                if n_said and not place:
+                    yield self.pause(segments)
+                yield sound.float().numpy()
+                n_said += 1
 
     def _prompts(self, texts: Sequence[str], speaker: str | None) -> list[list[int]]:
         for text in texts:
@@ -165,6 +211,19 @@ class KaniVoice:
         for row, place in enumerate(there):
             sounds[place] = audio[row, : int(lengths[row]) * hop].float().cpu().numpy()
         return sounds
+
+
+def _joined(said: Sequence[Speech], pieces: Sequence[str], pause: np.ndarray) -> Speech:
+    """Of the pieces of a text; where nothing was said there is no pause either."""
+    if len(said) == 1:
+        return said[0]
+    heard = [one.audio for one in said if len(one.audio)]
+    sounds = [part for sound in heard for part in (pause, sound)][1:]
+    problems = [one.extracted.problem for one in said if one.extracted.problem]
+    codes = np.concatenate([one.extracted.codes for one in said], axis=1)
+    extracted = Extracted(codes, problems[0] if problems else None)
+    audio = np.concatenate(sounds) if sounds else np.zeros(0, np.float32)
+    return Speech(audio, said[0].sample_rate, extracted, tuple(pieces))
 
 
 def audio_step_of(config: dict[str, Any], where: Path) -> float | None:

@@ -7,6 +7,9 @@ from typing import Any
 
 from ttscommon.errors import UserError
 
+CODES_PER_SECOND = 50.0  # four a frame, 12.5 frames
+TOKENS_PER_SECOND = 3.5  # slow English: 15 letters a second (measured), four a token (estimated)
+FEWEST_TOKENS = 20  # of a segment; pieces of sentences are spoken worse than whole ones
 N_OPENING = 2  # ids of the answer before its first code: start_of_ai, start_of_speech
 
 
@@ -52,3 +55,25 @@ class Sampling:
     def n_steps(self) -> int:
         """Most codes of an answer."""
         return self.max_new_tokens - N_OPENING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """How a text is cut that would take longer than an answer can be."""
+
+    max_text_tokens_per_segment: int = setting(
+        0,
+        "longer texts are cut at sentences and spoken in segments; "
+        "0: as long as the longest answer",
+    )
+    interval_silence: int = setting(200, "milliseconds of silence between segments")
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 0:
+                raise UserError(f"{name} must be 0 or more, got {value}")
+
+    def most_tokens(self, sampling: Sampling) -> int:
+        """Of a segment."""
+        longest = int(sampling.n_steps / CODES_PER_SECOND * TOKENS_PER_SECOND)
+        return self.max_text_tokens_per_segment or max(FEWEST_TOKENS, longest)

@@ -19,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 from kani.config import InferenceConfig, ModelConfig
 from kani.config_files import CONFIG_DIR, read
-from kani.sampling import Sampling
+from kani.sampling import Sampling, Segments
 from ttscommon.cli import (
     Parser,
     add_config_flags,
@@ -36,6 +36,7 @@ from ttscommon.outputs import read_texts, require_new, require_writable, speech_
 log = logging.getLogger(__name__)
 
 DECODING = ("temperature", "top_p", "repetition_penalty", "repetition_window", "max_new_tokens")
+SEGMENTS = ("max_text_tokens_per_segment", "interval_silence")
 PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -51,6 +52,7 @@ def build_parser() -> Parser:
     )
     decoding.add_argument("--seed", type=int, help="the same gives the same sound (default: 0)")
     add_config_flags(decoding, Sampling, DECODING)
+    add_config_flags(decoding, Segments, SEGMENTS)
     decoding.add_argument("--stream", action="store_true", help="decode while generating")
     model.add_argument("--model-dir", type=Path, required=True, help="folder of the model")
     model.add_argument(
@@ -95,7 +97,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     voice = _voice(args, config)
     _warn_of_speaker(args, texts)
     speak = _streamed if args.stream else _at_once
-    results = list(speak(voice, args.speaker_id, sampling, texts, paths))
+    how = {
+        "speaker": args.speaker_id,
+        "sampling": sampling,
+        "segments": Segments(**given(args, Segments)),
+    }
+    results = list(speak(voice, how, texts, paths))
     if args.json:
         write_json(args.json, _report(args, sampling, results))
     silent = [one["text"] for one in results if one["path"] is None]
@@ -163,31 +170,38 @@ def _warn_of_speaker(args: argparse.Namespace, texts: Sequence[str]) -> None:
 
 
 def _at_once(
-    voice: Any, speaker: str | None, sampling: Sampling, texts: list[str], paths: list[Path]
+    voice: Any, how: dict[str, Any], texts: list[str], paths: list[Path]
 ) -> Iterator[dict[str, Any]]:
     start = time.perf_counter()
-    speeches = voice.speak(texts, speaker=speaker, sampling=sampling)
+    speeches = voice.say(texts, **how)
     seconds = time.perf_counter() - start
     share = seconds / max(sum(speech.seconds for speech in speeches), 1e-9)
     for text, path, speech in zip(texts, paths, speeches, strict=True):
-        told = {"problem": speech.extracted.problem, "n_frames": speech.extracted.codes.shape[1]}
+        segments = list(speech.segments) or [text]
+        told = {
+            "segments": segments,
+            "problem": speech.extracted.problem,
+            "n_frames": speech.extracted.codes.shape[1],
+        }
         yield _tell(text, path, speech.audio, speech.sample_rate, {**told, "rtf": share})
 
 
 def _streamed(
-    voice: Any, speaker: str | None, sampling: Sampling, texts: list[str], paths: list[Path]
+    voice: Any, how: dict[str, Any], texts: list[str], paths: list[Path]
 ) -> Iterator[dict[str, Any]]:
     import numpy as np
 
     rate = voice.codec.config.sample_rate
     for text, path in zip(texts, paths, strict=True):
         start, first, sounds = time.perf_counter(), None, []
-        for sound in voice.stream(text, speaker=speaker, sampling=sampling):
+        for sound in voice.stream(text, **how):
             first = first or time.perf_counter() - start
             sounds.append(sound)
         audio = np.concatenate(sounds) if sounds else np.zeros(0, np.float32)
         share = (time.perf_counter() - start) / max(len(audio) / rate, 1e-9)
-        yield _tell(text, path, audio, rate, {"first_sound": first, "rtf": share})
+        segments = voice.cut(text, how["sampling"], how["segments"])
+        told = {"segments": segments, "first_sound": first, "rtf": share}
+        yield _tell(text, path, audio, rate, told)
 
 
 def _tell(text: str, path: Path, sound: Any, rate: int, told: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +213,9 @@ def _tell(text: str, path: Path, sound: Any, rate: int, told: dict[str, Any]) ->
         return {"text": text, "path": None, "duration": 0.0, **told}
     audio.save(path, sound, rate)
     first = f"  first sound after {told['first_sound']:.2f} s" if told.get("first_sound") else ""
-    print(f"{path}  {duration:.2f} s  RTF {told['rtf']:.3f}{first}")
+    n = len(told["segments"])
+    cut = f"  in {n} segments: the text is longer than an answer" if n > 1 else ""
+    print(f"{path}  {duration:.2f} s  RTF {told['rtf']:.3f}{first}{cut}")
     return {"text": text, "path": str(path), "duration": duration, **told}
 
 

@@ -10,7 +10,7 @@ import torch
 
 from kani.inference import KaniVoice, audio_step_of
 from kani.outputs import EXPERIMENT_FILE, FORMAT
-from kani.sampling import Sampling
+from kani.sampling import Sampling, Segments
 from kani.weights import load_language_model
 from tools.kani_infer import main
 from ttscommon import audio, lora
@@ -128,6 +128,24 @@ def test_a_prompt_without_the_speaker_that_was_learned_is_told(miniature, tmp_pa
         main(words((model, miniature[1]), "--text", "Hi", *speaker, *output))
         told = [line for line in caplog.messages if "--speaker-id" in line]
         assert told == ["this model was trained with --speaker-id Anna: 'hi'"] * number
+
+
+def test_a_long_text_is_spoken_in_segments_with_pauses(voice):
+    text, segments = "It rains. A dog barks.", Segments(max_text_tokens_per_segment=13)
+    (found,) = voice.say([text], sampling=SHORT, segments=segments)
+    assert found.segments == ("It rains.", "A dog barks.")
+    apart = [one.audio for one in voice.speak(list(found.segments), sampling=SHORT)]
+    pause = np.zeros(4410, np.float32)
+    np.testing.assert_array_equal(found.audio, np.concatenate([apart[0], pause, apart[1]]))
+    streamed = np.concatenate(list(voice.stream(text, sampling=SHORT, segments=segments)))
+    np.testing.assert_allclose(streamed, found.audio, atol=1e-5)
+
+
+def test_texts_are_cut_where_an_answer_would_be_too_long(voice):
+    assert Segments().most_tokens(Sampling()) == 83
+    text = "It rains. " * 12
+    assert len(voice.cut(text.strip())) == 2
+    assert voice.cut(text, segments=Segments(max_text_tokens_per_segment=10**6)) == [text]
 
 
 def test_the_tool_streams_into_the_same_file(miniature, tmp_path, capsys):
