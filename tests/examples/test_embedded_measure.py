@@ -215,6 +215,12 @@ def test_a_benchmark_hears_each_text_and_no_warming_up() -> None:
     assert said.processor >= 0
 
 
+def test_the_embedded_voice_says_a_text_into_a_file(checkpoint: Path, tmp_path: Path) -> None:
+    say = benchmark.embedded(checkpoint, "heart", "auto", "griffinlim")
+    say("Hello.", tmp_path / "said.wav")
+    assert len(audio.load(tmp_path / "said.wav", RATE)) > 0
+
+
 @pytest.fixture
 def measured(tmp_path: Path) -> Path:
     """What the three measurements write, a row each."""
