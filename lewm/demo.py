@@ -19,6 +19,7 @@ from lewm.alignment import measure_alignment
 from lewm.config import PreprocessConfig, TrainConfig
 from lewm.dataset import split_by_recording
 from lewm.decoding import GenerationSettings
+from lewm.embedded_voice import EMBEDDED_SPEAKER
 from lewm.features import MANIFEST_FILE, FeatureStore
 from lewm.generation import Request
 from lewm.inference_engine import Engine, Speech
@@ -27,7 +28,7 @@ from ttscommon.errors import UserError
 from ttscommon.evaluation import KEPT, pages
 from ttscommon.evaluation.conditions import find_utterances
 from ttscommon.evaluation.evaluate import Evaluation, evaluate
-from ttscommon.evaluation.measuring import choose_instruments
+from ttscommon.evaluation.measuring import load_instruments
 from ttscommon.files import atomic
 from ttscommon.manifest import Clip, read_manifest
 from ttscommon.mel import log_mel
@@ -38,10 +39,19 @@ from ttscommon.workspace import Speaker
 
 # The longest clip of the bundled set is 14 s; transcripts are all there, so nothing is fetched.
 PREPARE = PreprocessConfig(max_seconds=15.0, transcribe="never", workers=1)
-NEW_SENTENCE = "Please call our glorious weasels before you leave the house."
+NEW_SENTENCES = (
+    "Please call our glorious weasels before you leave the house.",
+    "The train to the coast leaves at half past nine.",
+    "I left my umbrella on the kitchen table again.",
+    "Nobody told me that the museum is closed on Mondays.",
+    "She planted tomatoes and beans behind the old garage.",
+    "Would you like some more soup, or shall we have dessert?",
+)
 N_MEASURED = 4  # training clips that are measured; held-out ones all are
 # Folders below outputs/: what is compared, and with what.
 BASE, OTHERS, REAL = "copy", ("teacher_forced", "from_text"), "recording"
+TUNED_FROM = "base"  # what is compared with, where a voice was tuned
+CURVES = (("autoencoder", "mel_l1"), ("speaker", "mel_dtw"), ("predictor", "mel_dtw"))
 N_SHOWN = 2  # training clips that can be heard; of the held-out ones one
 
 LEAD = """
@@ -52,10 +62,19 @@ So little speech is enough to copy a voice, not to read aloud with it. Expect th
 clear, texts of the training set to come out more or less, and texts that were never heard to be
 babble in the speaker's timbre. Reading needs hours of recordings and the `small` preset.
 """
+TUNED_LEAD = """
+The embedded voice, tuned on {n_clips} recordings ({seconds:.0f} seconds of one person, some of
+them held out) in {autoencoder_steps} steps of its decoder, {speaker_steps} of the new voice's place
+among its own and at most {predictor_steps} of its predictor.
+
+It should have the person's timbre and still read any English text. What it lost or won against the
+voice it was tuned from is in the evaluation beside this page.
+"""
 LISTEN = """
 Each recording goes through the whole system one step further. `Copy`: encoded and decoded again,
 the best this autoencoder can sound. `Teacher-forced`: each latent predicted from the true ones
-before it. `From text`: nothing of the recording is used. Waveforms by {vocoder}.
+before it. `From text`: nothing of the recording is used. `Base`, where there is one: the same text
+by the voice that this one was tuned from. Waveforms by {vocoder}.
 """
 MEASURED = """
 `mel-DTW` is the mean difference of log-mels in nats along the cheapest warping path to the
@@ -87,6 +106,7 @@ class Outcome:
     Attributes:
         shown: (heading, versions of one sentence)
         table: one row of numbers per version, training and held-out texts apart
+        is_tuned: there is a base to compare with
     """
 
     shown: list[tuple[str, list[Heard]]]
@@ -94,6 +114,7 @@ class Outcome:
     n_training: int
     n_held_out: int
     vocoder: str
+    is_tuned: bool
 
 
 def bring_recordings(source: Path, speaker: Speaker) -> int:
@@ -116,10 +137,15 @@ def bring_recordings(source: Path, speaker: Speaker) -> int:
     return n_new
 
 
-def speak(speaker: Speaker, config: TrainConfig) -> Outcome:
-    """Let the speaker's best checkpoint say training, held-out and new texts; write and measure."""
+def speak(speaker: Speaker, config: TrainConfig, base: Path | None = None) -> Outcome:
+    """Let the speaker's best checkpoint say training, held-out and new texts; write and measure.
+
+    Args:
+        base: the checkpoint it was tuned from, which says them as well
+    """
     settings = GenerationSettings(keep_attention=True)
     engine = Engine(speaker.lewm.best_checkpoint, settings=settings)
+    base_engine = Engine(base, settings=settings) if base else None
     store = FeatureStore(speaker.lewm.processed)
     clips = {clip.id: clip for clip in read_manifest(speaker.lewm.processed / MANIFEST_FILE)}
     training, held_out = split_by_recording(store, config.validation_share, config.seed)
@@ -130,7 +156,7 @@ def speak(speaker: Speaker, config: TrainConfig) -> Outcome:
     shown: list[tuple[str, list[Heard]]] = []
     table: list[dict[str, object]] = []
     for kind, items in measured.items():
-        versions = [_versions(engine, store, item) for item in items]
+        versions = [_versions(engine, base_engine, store, item) for item in items]
         table += _measures(kind, versions, [_mel_of(store, item) for item in items])
         n_shown = N_SHOWN if kind == "training text" else 1
         for number, (item, said) in enumerate(zip(items, versions, strict=True)):
@@ -138,21 +164,31 @@ def speak(speaker: Speaker, config: TrainConfig) -> Outcome:
             heard = _write(speaker, heading, clips[store.ids[item]], said, engine)
             if number % max(1, len(items) // n_shown) == 0:
                 shown.append((heading, heard))
-    new = engine.synthesize([Request(text=NEW_SENTENCE)])[0]
-    shown.append(("new sentence", [_save(speaker, "new sentence", "From text", NEW_SENTENCE, new)]))
+    new = NEW_SENTENCES if base_engine else NEW_SENTENCES[:1]
+    for number, text in enumerate(new, 1):
+        heading = f"new sentence {number}" if base_engine else "new sentence"
+        said = _read(engine, base_engine, text)
+        shown.append((heading, [_save(speaker, heading, *one) for one in _labelled(said, text)]))
     n_training, n_held_out = map(len, measured.values())
-    return Outcome(shown, table, n_training, n_held_out, engine.vocoder.name)
+    is_tuned = base is not None
+    return Outcome(shown, table, n_training, n_held_out, engine.vocoder.name, is_tuned)
 
 
-def write_report(speaker: Speaker, config: TrainConfig, outcome: Outcome, commands: str) -> None:
+def write_report(
+    speaker: Speaker,
+    config: TrainConfig,
+    outcome: Outcome,
+    commands: str,
+) -> None:
     """The page at `training/<speaker>/report.html`."""
     store = FeatureStore(speaker.lewm.processed)
     report = Report(
         f"What a voice learns from {len(store)} recordings",
-        LEAD.format(
+        (TUNED_LEAD if outcome.is_tuned else LEAD).format(
             n_clips=len(store),
             seconds=store.n_frames.sum() / store.recipe.frame_rate,
             autoencoder_steps=config.autoencoder_steps,
+            speaker_steps=config.speaker_steps,
             predictor_steps=config.predictor_steps,
         ),
     )
@@ -171,24 +207,32 @@ def write_report(speaker: Speaker, config: TrainConfig, outcome: Outcome, comman
             figure = alignment_figure(said.attention.numpy(), text=said.text)
             report.figure(figure, heading.capitalize())
     report.section("Training")
-    for stage, value in (("autoencoder", "mel_l1"), ("predictor", "mel_dtw")):
+    for stage, value in CURVES:
         records = read_kept(speaker.lewm.logs / stage / "progress.jsonl")
-        report.figure(_curves(records, value), f"{stage}: training loss, held-out {value}")
+        if records:
+            report.figure(_curves(records, value), f"{stage}: training loss, held-out {value}")
     report.section("Next")
     report.code(commands)
     report.write(speaker.report)
 
 
-def evaluate_outputs(speaker: Speaker) -> tuple[Evaluation, Path]:
-    """Measure what `speak` wrote, as `tools/evaluate.py` does without a recogniser.
+def evaluate_outputs(
+    speaker: Speaker, outcome: Outcome, whisper_model: str
+) -> tuple[Evaluation, Path]:
+    """Measure what `speak` wrote, as `tools/evaluate.py` does.
+
+    Args:
+        whisper_model: what hears the words; "none" leaves them out
 
     Returns:
         what was found, and the page at `training/<speaker>/evaluation/evaluation.html`
     """
+    tuned = (TUNED_FROM, "from_text", BASE, REAL)
+    names = tuned if outcome.is_tuned else (BASE, *OTHERS, REAL)
     found = evaluate(
-        {name: find_utterances(speaker.outputs / name) for name in (BASE, *OTHERS, REAL)},
-        choose_instruments(None),
-        base=BASE,
+        {name: find_utterances(speaker.outputs / name) for name in names},
+        load_instruments(whisper_model, language="en", device="auto"),
+        base=names[0],
         real=REAL,
         cache=speaker.evaluation / KEPT,
     )
@@ -199,14 +243,29 @@ def evaluate_outputs(speaker: Speaker) -> tuple[Evaluation, Path]:
     return found, page
 
 
-def _versions(engine: Engine, store: FeatureStore, item: int) -> dict[str, Speech]:
-    """A clip copied, predicted with its true past, and spoken from its text."""
-    mel, request = torch.from_numpy(_mel_of(store, item)), Request(text=store.texts[item])
+def _versions(
+    engine: Engine, base: Engine | None, store: FeatureStore, item: int
+) -> dict[str, Speech]:
+    """A clip copied, predicted with its true past, and spoken from its text; by the base, too."""
+    mel, text = torch.from_numpy(_mel_of(store, item)), store.texts[item]
     return {
         "Copy": inference.reconstruct(engine, mel),
-        "Teacher-forced": inference.predict(engine, mel, request),
-        "From text": inference.synthesize(engine, request),
+        "Teacher-forced": inference.predict(engine, mel, Request(text=text)),
+        **_read(engine, base, text),
     }
+
+
+def _read(engine: Engine, base: Engine | None, text: str) -> dict[str, Speech]:
+    """A text spoken by the voice, and by the one it was tuned from."""
+    said = {"From text": inference.synthesize(engine, Request(text=text))}
+    if base is not None:
+        voice = base.voice(None, EMBEDDED_SPEAKER)
+        said["Base"] = inference.synthesize(base, Request(text=text, speaker=voice))
+    return said
+
+
+def _labelled(said: dict[str, Speech], text: str) -> list[tuple[str, str, Speech]]:
+    return [(label, text, speech) for label, speech in said.items()]
 
 
 def _measures(
@@ -220,7 +279,7 @@ def _measures(
             "what": f"{label}, {kind}",
             "mel-DTW": _mean(lambda s, mel: mel_dtw(s.log_mel.numpy(), mel), pairs),
         }
-        if label == "From text":
+        if label in ("From text", "Base"):
             maps = [part.attention for s in said for part in s.parts if part.attention is not None]
             row["length"] = _mean(lambda s, mel: s.log_mel.shape[1] / mel.shape[1], pairs)
             row["diagonality"] = float(np.mean([measure_alignment(m).diagonality for m in maps]))
@@ -246,7 +305,7 @@ def _write(
     mel = log_mel(torch.from_numpy(sound), engine.recipe)
     recording = Speech(sound, rate, mel, ran_away=False, seconds={}, parts=[])
     versions = {"Recording": recording, **said}
-    return [_save(speaker, heading, label, clip.text, s) for label, s in versions.items()]
+    return [_save(speaker, heading, *one) for one in _labelled(versions, clip.text)]
 
 
 def _save(speaker: Speaker, heading: str, label: str, text: str, speech: Speech) -> Heard:

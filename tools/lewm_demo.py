@@ -1,5 +1,6 @@
-"""From bundled recordings to a small LeWM-TTS voice, its speech and a report, on two CPU cores.
+"""From bundled recordings to a LeWM-TTS voice, its speech and a report, on two CPU cores.
 
+Where the embedded voice is, it is tuned on them; where it isn't, a tiny voice learns from nothing.
 Stop it whenever you like; the same command goes on where it was.
 
 Example: python tools/lewm_demo.py
@@ -8,6 +9,7 @@ Example: python tools/lewm_demo.py
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 import time
@@ -17,10 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # run from a clone, uninstalled
 from lewm.config import ModelConfig, TrainConfig
+from lewm.embedded_voice import EMBEDDED_VOICE
 from ttscommon.cli import Parser, add_config_flags, add_training_root, given, run
-from ttscommon.config import load
+from ttscommon.config import from_dict, load, read_mapping, to_dict
+from ttscommon.evaluation import NO_RECOGNISER
 from ttscommon.workspace import Speaker, speaker_flags
 
+HELD_OUT = 0.2  # of the recordings, where the embedded voice is tuned: enough to compare on
 SETTINGS = ROOT / "configs/lewm_train/demo.yaml"
 NEXT_STEPS = """# your own voice: recordings in training/NAME/dataset/audio, then
 python tools/lewm_preprocess.py --speaker NAME
@@ -28,7 +33,7 @@ python tools/lewm_train.py --speaker NAME --preset small
 python tools/lewm_infer.py --speaker NAME --text "Hello, how are you today?"
 
 # the same comparison with words: does a recogniser understand what was said?
-python tools/evaluate.py {speaker} --base copy --whisper-model tiny.en --overwrite
+python tools/evaluate.py {speaker} --base {base} --whisper-model tiny.en --overwrite
 
 # or let the demo's voice say something
 python tools/lewm_infer.py {speaker} --text "Press one to leave a message."
@@ -44,9 +49,19 @@ def build_parser() -> Parser:
         "--input", type=Path, default=ROOT / "examples/sample_speaker", help="recordings to use"
     )
     training.add_argument(
-        "--config", type=Path, default=SETTINGS, help="YAML or JSON with settings of the training"
+        "--config", type=Path, help="YAML or JSON with settings of the training, instead of its own"
     )
     add_config_flags(training, TrainConfig, ("autoencoder_steps", "predictor_steps"))
+    training.add_argument(
+        "--init-from", type=Path, default=EMBEDDED_VOICE, help="voice to tune, where it is there"
+    )
+    measuring = parser.add_argument_group("measuring")
+    measuring.add_argument(
+        "--whisper-model",
+        "-w",
+        default=NO_RECOGNISER,
+        help="name, .pt or CTranslate2 folder; or none",
+    )
     machine = parser.add_argument_group("machine")
     machine.add_argument("--threads", type=int, default=1, help="CPU threads; 0: torch's choice")
     return parser
@@ -54,40 +69,41 @@ def build_parser() -> Parser:
 
 def configs(args: argparse.Namespace) -> TrainConfig:
     """Default < file < flags."""
-    return load(TrainConfig, args.config, given(args, TrainConfig))
+    if not is_tuned(args):
+        return load(TrainConfig, args.config or SETTINGS, given(args, TrainConfig))
+    own = {**to_dict(TrainConfig.fine_tuning()), "validation_share": HELD_OUT}
+    file = read_mapping(args.config) if args.config else {}
+    return from_dict(TrainConfig, {**own, **file, **given(args, TrainConfig)}, where=args.config)
+
+
+def is_tuned(args: argparse.Namespace) -> bool:
+    """Whether there is a voice to tune."""
+    return (args.init_from / "config.json").is_file()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse(argv)
     speaker, config = Speaker(args.speaker, args.training_root), configs(args)
+    base = args.init_from if is_tuned(args) else None
     began = time.monotonic()
     print(f"1/5  recordings   {args.input} -> {speaker.dataset}", flush=True)
     import torch  # loads here, so --help stays instant
 
     from lewm import demo
-    from lewm.preprocess import prepare
-    from lewm.train import train
     from ttscommon.evaluation import pages
 
     if args.threads:  # on a busy machine two threads were ten times slower than one
         torch.set_num_threads(args.threads)
     demo.bring_recordings(args.input, speaker)
-    prepared = prepare(speaker, demo.PREPARE)
-    print(
-        f"2/5  features     {prepared.n_clips} clips, {prepared.seconds:.0f} s -> {prepared.folder}"
-    )
-    n_steps = config.autoencoder_steps, config.predictor_steps
-    print(
-        f"3/5  training     {n_steps[0]} + {n_steps[1]} steps -> {speaker.lewm.folder}", flush=True
-    )
-    train([speaker.lewm.processed], speaker.lewm, ModelConfig.tiny(), config,
-          overwrite=True, resume_command="make demo")  # fmt: skip
+    _train(speaker, config, base)
     print(f"4/5  speech       {speaker.outputs}", flush=True)
-    next_steps = NEXT_STEPS.format(speaker=shlex.join(speaker_flags([speaker])))
-    outcome = demo.speak(speaker, config)
+    compared = demo.TUNED_FROM if base else demo.BASE
+    whose = shlex.join(speaker_flags([speaker]))
+    next_steps = NEXT_STEPS.format(speaker=whose, base=compared)
+    outcome = demo.speak(speaker, config, base)
     demo.write_report(speaker, config, outcome, next_steps)
     print(f"5/5  evaluation   {speaker.evaluation}", flush=True)
-    evaluation, page = demo.evaluate_outputs(speaker)
+    evaluation, page = demo.evaluate_outputs(speaker, outcome, args.whisper_model)
 
     _tell(outcome.table)
     print()
@@ -96,8 +112,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"\nDone in {time.monotonic() - began:.0f} s. Listen: {speaker.outputs}/*/*.wav")
     print(f"Open in a browser: {speaker.report}")
     print(f"How far it is from the recordings, with intervals: {page}")
-    print("So few recordings give the speaker's timbre but not yet a reader; the page says more.")
+    if base is None:
+        print("So few recordings give the speaker's timbre but not yet a reader; see the page.")
     print(f"\n{next_steps}")
+
+
+def _train(speaker: Speaker, config: TrainConfig, base: Path | None) -> None:
+    """Features, then the training, each where it isn't done yet."""
+    from lewm import demo, weights
+    from lewm.preprocess import prepare
+    from lewm.train import train
+
+    model_config, prepare_config = ModelConfig.tiny(), demo.PREPARE
+    if base is not None:
+        model_config = weights.describe(base)[0]
+        language = next(iter(model_config.languages), prepare_config.language)
+        prepare_config = dataclasses.replace(prepare_config, language=language)
+    prepared = prepare(speaker, prepare_config, overwrite=True)
+    print(
+        f"2/5  features     {prepared.n_clips} clips, {prepared.seconds:.0f} s -> {prepared.folder}"
+    )
+    steps = [config.autoencoder_steps, config.speaker_steps, config.predictor_steps]
+    shown = " + ".join(str(n) for n in steps if n)
+    what = f"tuning {base}, " if base else ""
+    print(f"3/5  training     {what}{shown} steps -> {speaker.lewm.folder}", flush=True)
+    train([speaker.lewm.processed], speaker.lewm, model_config, config,
+          init_from=base, overwrite=True, resume_command="make demo")  # fmt: skip
 
 
 def _tell(table: Sequence[Mapping[str, object]]) -> None:

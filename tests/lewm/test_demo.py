@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from lewm import weights
 from lewm.demo import bring_recordings
+from tests.lewm.random_voice import INFO, random_voice
 from tools.lewm_demo import main
 from ttscommon import audio
 from ttscommon.errors import UserError
@@ -38,7 +42,8 @@ def source(tmp_path_factory) -> Path:
 
 def run_demo(source: Path, root: Path) -> None:
     steps = ["--autoencoder-steps", "2", "--predictor-steps", "2"]
-    main(["--input", str(source), "--training-root", str(root), *steps])
+    base = ["--init-from", str(root / "no voice")]
+    main(["--input", str(source), "--training-root", str(root), *steps, *base])
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +93,30 @@ def test_started_again_after_a_kill_it_trains_only_what_is_missing(source, speak
     assert finished.stat().st_mtime_ns == before
     assert (speaker.lewm.best_checkpoint / "model.safetensors").is_file()
     assert len(list(speaker.outputs.rglob("*.wav"))) == 21
+
+
+@pytest.mark.slow
+def test_where_there_is_a_voice_it_is_tuned_and_compared_with(source, tmp_path):
+    model = random_voice(speakers=("anna", "heart"), languages=("en-us",))
+    with torch.no_grad():
+        model.predictor.stop.bias.fill_(99)  # ends at once, where it would run away
+    training = {"language_of": dict.fromkeys(model.config.speakers, "en-us")}
+    weights.save(tmp_path / "voice", model, replace(INFO, training=training))
+    settings = tmp_path / "few.yaml"
+    settings.write_text("speaker_steps: 2\nreplay_clips: 4\nevaluate_every: 2\n")
+    words = ["--input", str(source), "--training-root", str(tmp_path), "--config", str(settings)]
+    steps = ["--autoencoder-steps", "2", "--predictor-steps", "2"]
+    main([*words, *steps, "--init-from", str(tmp_path / "voice")])
+    speaker = Speaker("demo", tmp_path)
+    tuned, info = weights.load(speaker.lewm.best_checkpoint)
+    assert tuned.config.speakers == ("anna", "heart", "demo")
+    assert (info.training["voice"], info.training["language_of"]["demo"]) == ("demo", "en-us")
+    spoken = [{path.name for path in (speaker.outputs / n).glob("*.wav")} for n in ("base", "copy")]
+    assert spoken[0] == spoken[1] | {f"new_sentence_{n}.wav" for n in range(1, 7)}
+    evaluation = read_evaluation(speaker.evaluation / "evaluation.json")
+    assert evaluation.base == "base"
+    assert "faults" in evaluation.differences["from_text"]
+    assert "The embedded voice, tuned on 5" in speaker.report.read_text(encoding="utf-8")
 
 
 def test_recordings_are_brought_once_and_a_cut_copy_again(source, tmp_path):
