@@ -69,10 +69,14 @@ class Material:
         return model
 
     @property
+    def is_tuning(self) -> bool:
+        """Whether it starts from a voice that speaks."""
+        return self.base_info is not None and self.base_info.speaks
+
+    @property
     def keeps_latents(self) -> bool:
         """Whether a frozen encoder's latents mean what the predictor to fine-tune has learned."""
-        is_tuned = self.base_info is not None and self.base_info.speaks
-        return is_tuned and self.config.autoencoder != "train"
+        return self.is_tuning and self.config.autoencoder != "train"
 
     def held_out_sample(self, n: int) -> HeldOut:
         """The same n held-out clips at every evaluation, spread over the lengths."""

@@ -101,6 +101,17 @@ def train(
             "there is no voice to replay",
             fix="--init-from the checkpoint of one that speaks, or --replay-share 0",
         )
+    strange = (
+        sorted(set(store.languages) - set(base.languages))
+        if info and info.speaks and base.languages
+        else []
+    )
+    if strange:
+        log.warning(
+            "warning: the base knows no language '%s', so it will read its phonemes badly; "
+            "prepare the recordings with --language %s",
+            *(strange[0], base.languages[0]),
+        )
     model_config = dataclasses.replace(
         model_config,
         speakers=_names(base.speakers, store.speakers),
@@ -139,9 +150,8 @@ class _Folders:
 
 def _train_in_two_stages(material: Material, folders: _Folders) -> FitReport:
     config, model_config = material.config, material.model_config
-    sentences = Sentences(  # refuses before the hours
-        material.store, model_config, is_tuning=material.init_from is not None
-    )
+    # Refuses before the hours.
+    sentences = Sentences(material.store, model_config, is_tuning=material.is_tuning)
     texts = _replay_texts(material)
     copier = folders.of("autoencoder")
     if config.autoencoder == "keep":
