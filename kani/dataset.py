@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from kani.tokens import TokenSpace
+from kani.tokens import TokenSpace, frame_positions
 from ttscommon.batching import BatchKey, length_buckets
 from ttscommon.checkpoints import fingerprint
 from ttscommon.errors import UserError
@@ -25,6 +25,7 @@ IGNORED = -100  # a label that isn't learned
 # with one of them the next clip's outputs change by a tenth of their size.
 GAP = 2
 ANSWER = 2  # marks before the first code that the model has to say itself
+PositionsOf = Callable[[Tensor], Tensor]
 LossOn = Literal["all", "audio"]
 
 
@@ -38,8 +39,9 @@ class KaniBatch:
         input_ids: (B, T) long
         labels: (B, T) long, each at its own place, not shifted
         segments: (B, T) long, which clip of its row a place belongs to, from 1; 0 on padding
-        positions: (B, T) long, each clip's own places, from 0
-        is_packed: whether a row holds several clips
+        positions: (B, T), each clip's own places, from 0
+        is_plain: whether each row holds one clip that counts its ids; it needs neither masks nor
+            positions then
     """
 
     ids: tuple[str, ...]
@@ -48,7 +50,7 @@ class KaniBatch:
     labels: Tensor
     segments: Tensor
     positions: Tensor
-    is_packed: bool
+    is_plain: bool
 
     @property
     def attention_mask(self) -> dict[str, Tensor] | None:
@@ -56,7 +58,7 @@ class KaniBatch:
 
         Padding behind a single clip needs no mask: no layer looks ahead.
         """
-        if not self.is_packed:
+        if self.is_plain:
             return None
         same = self.segments[:, :, None] == self.segments[:, None, :]  # (B, T, T)
         causal = torch.ones_like(same[0]).tril()
@@ -73,19 +75,26 @@ class LearnedClip:
 
 
 def collate(
-    clips: Sequence[LearnedClip], pad_id: int, *, packed: bool, gap: int = GAP
+    clips: Sequence[LearnedClip],
+    pad_id: int,
+    *,
+    packed: bool,
+    gap: int = GAP,
+    positions_of: PositionsOf | None = None,
 ) -> KaniBatch:
     """A batch of clips, one in each row or all in one.
 
     Args:
         gap: empty places between clips of a row
+        positions_of: the places of a clip's ids, where they aren't just counted
     """
     rows = [list(clips)] if packed else [[clip] for clip in clips]
     widths = [sum(len(clip.ids) + gap for clip in row) - gap for row in rows]
     shape = len(rows), max(widths)
     input_ids = torch.full(shape, pad_id, dtype=torch.long)
     labels = torch.full(shape, IGNORED, dtype=torch.long)
-    segments, positions = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    segments = torch.zeros(shape, dtype=torch.long)
+    positions = torch.zeros(shape, dtype=torch.float if positions_of else torch.long)
     for index, row in enumerate(rows):
         start = 0
         for number, clip in enumerate(row, 1):
@@ -95,7 +104,8 @@ def collate(
             learned = max(1, clip.learned_from)
             labels[index, start + learned : end] = clip.ids[learned:]
             segments[index, start:end] = number
-            positions[index, start:end] = torch.arange(len(clip.ids))
+            count = positions_of or (lambda ids: torch.arange(len(ids)))
+            positions[index, start:end] = count(clip.ids)
             start = end + gap
     return KaniBatch(
         ids=tuple(clip.name for clip in clips),
@@ -104,7 +114,7 @@ def collate(
         labels=labels,
         segments=segments,
         positions=positions,
-        is_packed=packed,
+        is_plain=not packed and positions_of is None,
     )
 
 
@@ -114,6 +124,7 @@ class KaniPlan:
     Args:
         rows: columns id, ids, audio_start
         token_budget: most places of a batch; 0: no limit
+        audio_step: of kani-tts-2, see `tokens.frame_positions`; None for kani-tts-1
         shuffle: False makes all epochs alike, for validation
 
     Raises:
@@ -129,11 +140,13 @@ class KaniPlan:
         token_budget: int = 0,
         packing: bool = False,
         loss_on: LossOn = "all",
+        audio_step: float | None = None,
         seed: int = 0,
         shuffle: bool = True,
     ):
         self.rows, self.space = rows.with_format("numpy"), space
         self.batch_size, self.token_budget = batch_size, token_budget
+        self.audio_step = audio_step
         self.packing, self.loss_on, self.seed, self.shuffle = packing, loss_on, seed, shuffle
         table = rows.with_format("arrow")[:]
         assert isinstance(table, pa.Table)
@@ -172,8 +185,15 @@ class KaniPlan:
     def batch(self, items: Sequence[int]) -> KaniBatch:
         """These clips as a batch."""
         return collate(
-            [self.clip(item) for item in items], self.space.pad_token, packed=self.packing
+            [self.clip(item) for item in items],
+            self.space.pad_token,
+            packed=self.packing,
+            positions_of=None if self.audio_step is None else self._frame_positions,
         )
+
+    def _frame_positions(self, ids: Tensor) -> Tensor:
+        assert self.audio_step is not None
+        return torch.from_numpy(frame_positions(ids.numpy(), self.space, self.audio_step))
 
     def clip(self, item: int) -> LearnedClip:
         row: dict[str, Any] = self.rows[item]

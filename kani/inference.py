@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kani.codec import NanoCodec
 from kani.generation import Reader, seeds_of, spoken, steps
+from kani.positions import audio_step_of
 from kani.sampling import Sampling, Segments
 from kani.streaming import CHUNK_FRAMES, pieces
 from kani.tokens import Extracted, TokenSpace, prompt_ids
@@ -78,7 +79,7 @@ class KaniVoice:
             UserError: if a file is missing or broken, or they don't fit each other
         """
         chosen, ids = pick_device(device), space or TokenSpace()
-        audio_step = audio_step_of(read_config(model), model)
+        audio_step = audio_step_of(read_config(model))
         tokenizer = load_tokenizer(model)
         network = codec if isinstance(codec, NanoCodec) else load_codec(codec, chosen)
         loaded = load_language_model(model, chosen, dtype, space=ids)
@@ -224,24 +225,6 @@ def _joined(said: Sequence[Speech], pieces: Sequence[str], pause: np.ndarray) ->
     extracted = Extracted(codes, problems[0] if problems else None)
     audio = np.concatenate(sounds) if sounds else np.zeros(0, np.float32)
     return Speech(audio, said[0].sample_rate, extracted, tuple(pieces))
-
-
-def audio_step_of(config: dict[str, Any], where: Path) -> float | None:
-    """How a model counts frames: kani-tts-2 says so in its `config.json`, kani-tts-1 doesn't.
-
-    Raises:
-        UserError: for what kani-tts-2 can have and we don't compute
-    """
-    if "audio_step" not in config:
-        return None
-    if config.get("use_learnable_rope"):
-        raise UserError(
-            "this model stretches its positions in each layer (use_learnable_rope), which isn't "
-            "computed here",
-            where=where,
-            fix="take a kani-tts-1 model, such as nineninesix/kani-tts-370m",
-        )
-    return config["audio_step"]
 
 
 def require_fit(codec: NanoCodec, space: TokenSpace) -> None:

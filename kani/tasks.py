@@ -43,7 +43,7 @@ class KaniStage(nn.Module):
         return self.model.model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
-            position_ids=batch.positions if batch.is_packed else None,
+            position_ids=None if batch.is_plain else batch.positions,
             use_cache=False,
         ).last_hidden_state
 

@@ -17,6 +17,7 @@ from kani.config import Experiment
 from kani.config_files import as_written
 from kani.dataset import KaniPlan
 from kani.outputs import base_fingerprint, read_finished, require_replaceable, write_model
+from kani.positions import audio_step_of
 from kani.prepared import Prepared
 from kani.tasks import KaniStage, KaniTask, Origin, probed
 from kani.tracking import tracked
@@ -243,6 +244,7 @@ class Training:
             token_budget=args.token_budget,
             packing=args.packing,
             loss_on=args.loss_on,
+            audio_step=audio_step_of(read_config(self.job.base)),
             seed=args.seed,
             shuffle=shuffle,
         )
@@ -279,6 +281,7 @@ class Training:
             self.job.prepared.rows.select(range(min(PROBED_CLIPS, len(self.job.prepared.rows)))),
             self.job.prepared.space,
             batch_size=PROBED_CLIPS,
+            audio_step=audio_step_of(read_config(self.job.base)),
         )
         batch = plan.load(BatchKey(0, 0, tuple(range(len(plan)))))
         return move(batch, self.stage.device)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kani.codec_weights import load_codec
+from kani.positions import STRETCH, stretch, stretches
 from kani.tokens import TokenSpace
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
 from ttscommon.transformers_bars import without_bars
 
 __all__ = ["load_codec", "load_language_model", "load_tokenizer", "shapes_of"]
+
+log = logging.getLogger(__name__)
 
 CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE = "config.json", "tokenizer.json", "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -60,7 +65,26 @@ def load_language_model(
     wrong = sorted(found["missing_keys"]) + sorted(map(str, found["mismatched_keys"]))
     if wrong:
         raise UserError(f"{len(wrong)} tensors are missing, {wrong[0]} first", where=folder)
+    others = sorted(map(str, found["unexpected_keys"]))
+    factors = [name for name in others if name.endswith(STRETCH)]
+    if stretches(config):
+        stretch(model, _tensors(folder, factors), config, folder)
+    unused = [name for name in others if name not in factors or not stretches(config)]
+    if unused:
+        log.warning(
+            "%d tensors aren't used, such as a speaker embedding's: %s", len(unused), unused[0]
+        )
     return model.to(device).eval().requires_grad_(False)
+
+
+def _tensors(folder: Path, names: Sequence[str]) -> dict[str, Tensor]:
+    from safetensors import safe_open
+
+    found: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            found |= {name: weights.get_tensor(name) for name in weights.keys() if name in names}  # noqa: SIM118
+    return found
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kani.inference import KaniVoice, audio_step_of
+from kani.inference import KaniVoice
 from kani.outputs import EXPERIMENT_FILE, FORMAT
 from kani.sampling import Sampling, Segments
 from kani.weights import load_language_model
@@ -86,13 +86,6 @@ def test_an_adapter_speaks_as_the_model_that_it_is_merged_into(miniature, adapte
     assert (found[0] == found[1]).all()
     base = KaniVoice.open(*miniature, device="cpu").speak(["Hi"], sampling=greedy)[0]
     assert (found[0] != base.extracted.codes).any()
-
-
-def test_kani_2_counts_frames_and_what_isnt_computed_is_refused(tmp_path):
-    assert audio_step_of({}, tmp_path) is None
-    assert audio_step_of({"audio_step": 1.0}, tmp_path) == 1.0
-    with pytest.raises(UserError, match="use_learnable_rope"):
-        audio_step_of({"audio_step": 1.0, "use_learnable_rope": True}, tmp_path)
 
 
 def words(miniature: tuple[Path, Path], *more: str) -> list[str]:
