@@ -102,6 +102,27 @@ def read_sample(record: Any, base: Path, name: str) -> ChatSample:
     )
 
 
+def read_request(record: Mapping[str, Any], base: Path, name: str) -> Conversation:
+    """What a sample asks the assistant to say; an answer that it ends with is left out.
+
+    Raises:
+        UserError: with every defect of the sample
+    """
+    messages = record["messages"] if isinstance(record.get("messages"), list) else []
+    last = messages[-1] if messages else None
+    if isinstance(last, Mapping) and last.get("role") == "assistant":
+        messages = messages[:-1]
+    read = [_turn(message, base, number) for number, message in enumerate(messages)]
+    turns = [turn for turn, _, _ in read if turn is not None]
+    roles = [Turn(turn.role, turn.parts) for turn in _with_scenes(turns)]  # type: ignore[arg-type]
+    defects = [line for _, wrong, _ in read for line in wrong] + role_defects(roles)
+    if not defects and (roles[-1].role != "user" or roles[-1].has_audio):
+        defects = ["nothing is asked for: the user's last turn must be the text to be said"]
+    if defects:
+        raise UserError(f"{name}: {'; '.join(defects)}", where=base)
+    return Conversation(tuple(roles))
+
+
 def refuse_defects(samples: Iterable[ChatSample], where: Path) -> None:
     """Refuse a file of which no sample can be used.
 

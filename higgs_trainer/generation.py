@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from higgs_trainer.delay import IGNORED, Cut, cut
 from higgs_trainer.loss import hidden_states
 from higgs_trainer.prompt import Written
 from higgs_trainer.speaking_config import Sampling as Sampling  # who generates looks here
+from higgs_trainer.speaking_config import most_frames
 from ttscommon.batching import move
 from ttscommon.seeds import seed_for
 
@@ -87,14 +88,22 @@ def forced(model: Any, prompt: Written, frames: Tensor, collator: Collator) -> T
 
 
 def spoken(
-    model: Any, prompts: Sequence[Written], collator: Collator, sampling: Sampling
+    model: Any,
+    prompts: Sequence[Written],
+    collator: Collator,
+    sampling: Sampling,
+    most: Sequence[int] | None = None,
 ) -> list[Cut]:
     """The codes that a model says after each prompt.
 
     Args:
         collator: pads on the left
+        most: steps of each, by default `sampling.max_steps`
     """
     if collator.side != "left":
         raise ValueError("prompts are padded on the left")
-    frames = generated(model, prompts, collator, sampling).frames
-    return [cut(row, collator.streams) for row in frames]
+    most = most or [sampling.max_steps] * len(prompts)
+    frames = generated(model, prompts, collator, replace(sampling, max_steps=max(most))).frames
+    # A row goes on while others do, past where it would have been stopped alone.
+    ends = [most_frames(steps, collator.streams) for steps in most]
+    return [cut(row[:end], collator.streams) for row, end in zip(frames, ends, strict=True)]

@@ -128,28 +128,32 @@ class HiggsVoice:
             raise UserError("there is nothing to say", fix='--text "Hello."')
         heard = [self.heard(one) for one in references]
         said, codes = [(one, Audio()) for one, _ in heard], [one for _, one in heard]
-        prompts = [
-            self.writer.prompt(request(text, references=said, system=system, scene=scene), codes)
-            for text in texts
+        asked = [
+            (request(text, references=said, system=system, scene=scene), codes) for text in texts
         ]
-        cuts = spoken(self.model, prompts, self.collator, sampling or Sampling())
-        for cut, text in zip(cuts, texts, strict=True):
-            if not cut.stopped:
+        found = self.say(asked, sampling or Sampling())
+        for speech, text in zip(found, texts, strict=True):
+            if not speech.cut.stopped:
                 log.warning("didn't come to an end: %s", text[:60])
-            elif not cut.is_sound:
+            elif not speech.cut.is_sound:
                 log.warning("came to an end in disorder, and may sound so: %s", text[:60])
-        return [self._speech(cut) for cut in cuts]
+        return found
 
     def say(
-        self, conversation: Conversation, codes: Sequence[Tensor], sampling: Sampling
-    ) -> Speech:
-        """What the assistant says next in a conversation whose texts are normalised.
+        self,
+        asked: Sequence[tuple[Conversation, Sequence[Tensor]]],
+        sampling: Sampling,
+        most: Sequence[int] | None = None,
+    ) -> list[Speech]:
+        """What the assistant says next in conversations whose texts are normalised, as one batch.
 
         Args:
-            codes: (K, T) of each audio in it
+            asked: each with the codes (K, T) of the audio in it
+            most: steps of each, by default `sampling.max_steps`
         """
-        prompt = self.writer.prompt(conversation, codes)
-        return self._speech(spoken(self.model, [prompt], self.collator, sampling)[0])
+        prompts = [self.writer.prompt(conversation, codes) for conversation, codes in asked]
+        cuts = spoken(self.model, prompts, self.collator, sampling, most)
+        return [self._speech(cut) for cut in cuts]
 
     def heard(self, reference: Reference) -> tuple[str, Tensor]:
         """The normalised text of a reference, and its codes (K, T).
@@ -161,14 +165,22 @@ class HiggsVoice:
         if not has_speech(said):
             fix = "say what is said in it: --reference-text"
             raise UserError("the reference has no text", where=reference.path, fix=fix)
-        seconds = audio.duration(reference.path)
+        return said, self.encoded(reference.path)
+
+    def encoded(self, path: Path) -> Tensor:
+        """The codes (K, T) of a recording to be heard before speech.
+
+        Raises:
+            UserError: if it can't be read, or is too long or too short
+        """
+        seconds = audio.duration(path)
         if seconds > LONGEST_REFERENCE:
             what = f"a reference of {seconds:.1f} s, at most {LONGEST_REFERENCE:g} s are learned"
-            raise UserError(what, where=reference.path, fix="take 5 to 15 seconds of it")
+            raise UserError(what, where=path, fix="take 5 to 15 seconds of it")
         try:
-            return said, self.codec.encode(audio.load(reference.path, self.codec.sample_rate))
+            return self.codec.encode(audio.load(path, self.codec.sample_rate))
         except UserError as error:
-            raise UserError(error.what, where=reference.path, fix="take 5 to 15 seconds") from error
+            raise UserError(error.what, where=path, fix="take 5 to 15 seconds") from error
 
     def _speech(self, cut: Cut) -> Speech:
         sound = np.zeros(0, np.float32) if cut.codes.shape[1] == 0 else self.codec.decode(cut.codes)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from higgs_trainer.chatml import read_request
+from higgs_trainer.conversation import Conversation
 from higgs_trainer.inference import HiggsVoice, Reference
 from higgs_trainer.speaking import Spoken
 from higgs_trainer.text import words_of
@@ -25,6 +27,7 @@ FORMAT = "higgs_trainer.speech"
 TABLE = "transcripts.csv"
 JSON_SUFFIXES = (".json", ".jsonl")
 KEYS = ("text", "id")
+CHAT_KEYS = ("messages", "id", "speaker", "start_index", "recording")  # of a training sample
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,18 @@ class Wanted:
 
     Attributes:
         name: of its file, if it has one
+        conversation: that asks for it, with its own references
     """
 
     text: str
     name: str = ""
+    conversation: Conversation | None = None
 
 
 def read_wanted(path: Path) -> list[Wanted]:
-    """The texts of a file: one a line, or JSON: texts, or records of "text" and "id".
+    """The texts of a file: one a line, or JSON.
+
+    JSON holds texts, records of "text" and "id", or samples in the form that is trained on.
 
     Raises:
         UserError: if the file is missing, broken, or holds no text
@@ -152,15 +159,19 @@ def reference_with_text(path: Path, text: str | None) -> Reference:
 def _wanted(record: Any, where: Path, number: int) -> Wanted:
     if isinstance(record, str):
         record = {"text": record}
-    if not isinstance(record, Mapping) or not isinstance(record.get("text"), str):
+    is_chat = isinstance(record, Mapping) and "messages" in record
+    if not isinstance(record, Mapping) or not (is_chat or isinstance(record.get("text"), str)):
         raise UserError(f'entry {number} is no text and has no "text"', where=where)
-    strange = sorted(set(record) - set(KEYS))
+    known = CHAT_KEYS if is_chat else KEYS
+    strange = sorted(set(record) - set(known))
     if strange:
-        known = " and ".join(KEYS)
-        what = f"entry {number} has '{strange[0]}'; known are {known}"
+        what = f"entry {number} has '{strange[0]}'; known are {', '.join(known)}"
         raise UserError(what, where=where)
     name = str(record.get("id", ""))
     if name and slug(name) != name.lower().replace("_", "-"):
         what = f"entry {number}: '{name}' can't be a file's name"
         raise UserError(what, where=where, fix=f"call it '{slug(name)}'")
-    return Wanted(record["text"], name)
+    if not is_chat:
+        return Wanted(record["text"], name)
+    conversation = read_request(record, where.parent, f"entry {number}")
+    return Wanted(conversation.turns[-1].text, name, conversation)

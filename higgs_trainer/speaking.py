@@ -10,12 +10,14 @@ import numpy as np
 from torch import Tensor
 
 from higgs_trainer.audio_validation import AudioQualityValidator, ValidationConfig, Verdict
+from higgs_trainer.conversation import Conversation, as_read
 from higgs_trainer.dialogue import Line, Said, asked, lines_of, pieces_of, references_of
 from higgs_trainer.inference import HiggsVoice, Speech
 from higgs_trainer.speaking_config import Sampling, SpeakingConfig
 from higgs_trainer.statistics import Bounds
 from higgs_trainer.text import language_of
 
+Asked = tuple[Conversation, Sequence[Tensor]]  # with the codes (K, T) of its audio
 # What another seed can put right: too short, too long, silent.
 WORTH_A_TRY = ("steps", "seconds", "speech without an end", "silence", "silence at the end")
 
@@ -92,6 +94,44 @@ class Spoken:
         return sum(len(segment.takes) - 1 for segment in self.segments)
 
 
+class _Telling:
+    """A text that is being said.
+
+    Args:
+        fixed: the conversation that asks for it, if it was given as one
+    """
+
+    def __init__(
+        self,
+        lines: Sequence[Line],
+        references: Sequence[Said] = (),
+        fixed: Asked | None = None,
+    ):
+        self.lines, self.references, self.fixed = list(lines), references, fixed
+        self.speakers = sorted({line.speaker for line in lines if line.speaker is not None})
+        self.segments: list[Segment] = []
+        self._before: list[Said] = []
+
+    def asked(self, line: Line, config: SpeakingConfig) -> Asked:
+        if self.fixed is not None:
+            return self.fixed
+        return asked(
+            line,
+            self._before,
+            self.references,
+            n_before=config.context_segments,
+            system=config.system,
+            scene=config.scene,
+            speakers=self.speakers,
+        )
+
+    def add(self, segment: Segment) -> None:
+        self.segments.append(segment)
+        said = segment.take.speech.cut.codes
+        if said.shape[1]:
+            self._before.append(Said(segment.line, said))
+
+
 class Narrator:
     """Says texts with one voice, in one way.
 
@@ -127,8 +167,11 @@ class Narrator:
         """Seconds that a line can take."""
         return self.voice.statistics.bounds(line.text)
 
-    def usual_seconds(self, text: str) -> float:
-        return sum(self.bounds(line).usual for line in self.lines(text))
+    def usual_seconds(self, wanted: str | Conversation) -> float:
+        if isinstance(wanted, Conversation):
+            said = as_read(wanted.turns, self.voice.statistics.text)[-1].text
+            return self.bounds(Line(said)).usual
+        return sum(self.bounds(line).usual for line in self.lines(wanted))
 
     def tell(self, text: str, after: Callable[[float], None] = lambda _: None) -> Spoken:
         """Say a text.
@@ -136,43 +179,59 @@ class Narrator:
         Args:
             after: called after each piece, with the seconds that it usually takes
         """
-        lines = self.lines(text)
-        references = references_of(lines, self.heard)
-        speakers = sorted({line.speaker for line in lines if line.speaker is not None})
-        before: list[Said] = []
-        segments: list[Segment] = []
-        for line in lines:
-            conversation, codes = asked(
-                line,
-                before,
-                references,
-                n_before=self.config.context_segments,
-                system=self.config.system,
-                scene=self.config.scene,
-                speakers=speakers,
-            )
-            segments.append(self._segment(line, conversation, codes))
-            said = segments[-1].take.speech.cut.codes
-            if said.shape[1]:
-                before.append(Said(line, said))
-            after(self.bounds(line).usual)
-        return self._joined(segments)
+        return self.tell_all([text], after)[0]
 
-    def _segment(self, line: Line, conversation: Any, codes: Sequence[Tensor]) -> Segment:
-        bounds = self.bounds(line)
-        expected = bounds.steps(self.voice.codec.frame_rate)
-        most = min(expected[1], self.sampling.max_steps)
+    def tell_all(
+        self,
+        wanted: Sequence[str | Conversation],
+        after: Callable[[float], None] = lambda _: None,
+    ) -> list[Spoken]:
+        """Say texts side by side: the first pieces of all in one batch, then the next ones.
 
-        def attempt(seed: int) -> Take:
-            sampling = replace(self.sampling, seed=seed, max_steps=most)
-            speech = self.voice.say(conversation, codes, sampling)
-            return Take(seed, speech, self._verdict(speech, (min(expected[0], most), most)))
+        Without chance each is said as if it were alone.
+
+        Args:
+            wanted: texts; or conversations, whose next turn is said
+        """
+        tellings = [self._telling(one) for one in wanted]
+        for number in range(max(len(one.lines) for one in tellings)):
+            due = [one for one in tellings if number < len(one.lines)]
+            lines = [one.lines[number] for one in due]
+            asked = [one.asked(line, self.config) for one, line in zip(due, lines, strict=True)]
+            for one, segment in zip(due, self._segments(lines, asked), strict=True):
+                one.add(segment)
+                after(segment.bounds.usual)
+        return [self._joined(one.segments) for one in tellings]
+
+    def _telling(self, wanted: str | Conversation) -> _Telling:
+        if isinstance(wanted, Conversation):
+            turns = as_read(wanted.turns, self.voice.statistics.text)
+            heard = [self.voice.encoded(one.path) for one in wanted.audios if one.path]
+            return _Telling([Line(turns[-1].text)], fixed=(Conversation(turns), heard))
+        lines = self.lines(wanted)
+        return _Telling(lines, references=references_of(lines, self.heard))
+
+    def _segments(self, lines: Sequence[Line], asked: Sequence[Asked]) -> list[Segment]:
+        """Each line after its conversation, in one batch with those that need another seed."""
+        bounds = [self.bounds(line) for line in lines]
+        expected = [one.steps(self.voice.codec.frame_rate) for one in bounds]
+        most = [min(longest, self.sampling.max_steps) for _, longest in expected]
+        fewest = [min(short, longest) for (short, _), longest in zip(expected, most, strict=True)]
+
+        def attempt(seed: int, due: Sequence[int]) -> list[Take]:
+            sampling = replace(self.sampling, seed=seed)
+            found = self.voice.say([asked[i] for i in due], sampling, [most[i] for i in due])
+            return [
+                Take(seed, speech, self.verdict(speech, (fewest[i], most[i])))
+                for i, speech in zip(due, found, strict=True)
+            ]
 
         # Without chance every try is the same.
-        retries = self.config.retries if self.sampling.temperature > 0 else 0
-        return Segment(line, bounds, tries(attempt, self.sampling.seed, retries))
+        retries = self.config.retries if self.sampling.is_random else 0
+        takes = tries(attempt, len(lines), self.sampling.seed, retries)
+        return [Segment(*one) for one in zip(lines, bounds, takes, strict=True)]
 
-    def _verdict(self, speech: Speech, expected: tuple[int, int]) -> Verdict:
+    def verdict(self, speech: Speech, expected: tuple[int, int]) -> Verdict:
         streams, codes = self.voice.writer.streams, speech.cut.codes.numpy().astype(np.int64)
         verdict = self.judge.tokens(codes, streams, expected=expected, stopped=speech.cut.stopped)
         if not len(speech.audio):
@@ -205,11 +264,20 @@ class Narrator:
         return len(self.voice.writer.tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def tries(attempt: Callable[[int], Take], seed: int, retries: int) -> tuple[Take, ...]:
-    """Takes of `seed` and of those after it, until one can be kept."""
-    takes: list[Take] = []
+def tries(
+    attempt: Callable[[int, Sequence[int]], list[Take]], n: int, seed: int, retries: int
+) -> list[tuple[Take, ...]]:
+    """Takes of `seed` and of those after it, of each of `n` pieces until one can be kept.
+
+    Args:
+        attempt: takes of a seed, of the pieces of these numbers
+    """
+    takes: list[list[Take]] = [[] for _ in range(n)]
+    due = list(range(n))
     for number in range(retries + 1):
-        takes.append(attempt(seed + number))
-        if takes[-1].is_kept:
+        for i, take in zip(due, attempt(seed + number, due), strict=True):
+            takes[i].append(take)
+        due = [i for i in due if not takes[i][-1].is_kept]
+        if not due:
             break
-    return tuple(takes)
+    return [tuple(one) for one in takes]

@@ -46,10 +46,15 @@ class Sampling:
         """The same codes each time."""
         return cls(temperature=0.0, repetition_window=0, **changes)
 
+    @property
+    def is_random(self) -> bool:
+        """Whether another seed may give other codes; repetitions are drawn again by chance."""
+        return self.temperature > 0 or self.repetition_window > 0
+
     def options(self, streams: Streams) -> dict[str, Any]:
         """For `generate` of transformers."""
         options: dict[str, Any] = {
-            "max_new_tokens": streams.n_frames(self.max_steps) + SPARE_FRAMES,
+            "max_new_tokens": most_frames(self.max_steps, streams),
             "do_sample": self.temperature > 0,
         }
         if self.temperature > 0:
@@ -60,9 +65,14 @@ class Sampling:
         return options
 
 
+def most_frames(n_steps: int, streams: Streams) -> int:
+    """That are generated for so many steps."""
+    return streams.n_frames(n_steps) + SPARE_FRAMES
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpeakingConfig:
-    """How texts are cut, and how often a piece is tried."""
+    """How texts are cut, how often a piece is tried, and how many are spoken at a time."""
 
     max_text_tokens_per_segment: int = setting(
         100, "longer texts are cut at sentences and spoken in segments"
@@ -70,15 +80,16 @@ class SpeakingConfig:
     interval_silence: int = setting(100, "milliseconds of silence between segments")
     context_segments: int = setting(1, "segments before the one that is spoken, which are heard")
     retries: int = setting(2, "other seeds for a segment of wrong length, or of silence")
+    batch_size: int = setting(
+        1, "texts that are spoken at a time; above 1 chance draws otherwise for each"
+    )
     system: str = setting(SYSTEM, "what the model is told first")
     scene: str = setting(SCENE, "how it sounds around; '' leaves it out")
 
     def __post_init__(self) -> None:
-        if self.max_text_tokens_per_segment < 1:
-            raise UserError(
-                f"max_text_tokens_per_segment must be 1 or more, got "
-                f"{self.max_text_tokens_per_segment}"
-            )
+        for name in ("max_text_tokens_per_segment", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be 1 or more, got {getattr(self, name)}")
         for name in ("interval_silence", "context_segments", "retries"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must be 0 or more, got {getattr(self, name)}")

@@ -40,7 +40,7 @@ from ttscommon.outputs import require_new, require_writable
 from ttscommon.workspace import Speaker
 
 SPEAKING = ("max_text_tokens_per_segment", "interval_silence", "context_segments", "retries",
-            "system", "scene")  # fmt: skip
+            "batch_size", "system", "scene")  # fmt: skip
 SAMPLING = ("temperature", "top_k", "top_p", "repetition_window", "max_repetitions")
 
 
@@ -51,7 +51,7 @@ def build_parser() -> Parser:
     )
     data.add_argument("--text", "-t", help="what to say; may hold [SPEAKER0] and [laugh]")
     data.add_argument(
-        "--text-file", type=Path, help="UTF-8 file with one text a line, or .json, .jsonl"
+        "--text-file", type=Path, help="UTF-8 file: one text a line; .json, .jsonl: also samples"
     )
     add_writing(data)
     voice.add_argument("--speaker", "-s", help="folder name under training/")
@@ -104,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for path in (paths[0], *others):
         require_writable(path)
     narrator, model = _narrator(args, speaker, networks, config, sampling)
-    seconds = sum(narrator.usual_seconds(one.text) for one in wanted)  # refuses what can't be said
+    seconds = sum(  # refuses what can't be said
+        narrator.usual_seconds(one.conversation or one.text) for one in wanted
+    )
     results = _speak(args, narrator, wanted, paths, seconds)
     if args.json:
         from higgs_trainer.outputs import report
@@ -207,18 +209,22 @@ def _speak(
     from ttscommon.sound_progress import SoundProgress
 
     results = []
+    size = narrator.config.batch_size
+    pairs = list(zip(wanted, paths, strict=True))
     with closing(SoundProgress("spoken", seconds)) as progress:
-        for one, path in zip(wanted, paths, strict=True):
-            spoken = narrator.tell(one.text, progress.advance)
-            results.append(write_spoken(path, one.text, spoken))
-            if args.output_dir and results[-1]["path"]:
-                add_transcripts(args.output_dir, {path.name: words_of(one.text)})
-            seeds = ", ".join(map(str, results[-1]["seeds"]))
-            again = f", {spoken.n_retries} tries more" if spoken.n_retries else ""
-            print(
-                f"{path}  {spoken.seconds:.2f} s  seed {seeds}{again}  {spoken.verdict}",
-                flush=True,
+        for start in range(0, len(pairs), size):
+            batch = pairs[start : start + size]
+            told = narrator.tell_all(
+                [one.conversation or one.text for one, _ in batch], progress.advance
             )
+            for (one, path), spoken in zip(batch, told, strict=True):
+                results.append(write_spoken(path, one.text, spoken))
+                if args.output_dir and results[-1]["path"]:
+                    add_transcripts(args.output_dir, {path.name: words_of(one.text)})
+                seeds = ", ".join(map(str, results[-1]["seeds"]))
+                again = f", {spoken.n_retries} tries more" if spoken.n_retries else ""
+                shown = f"{spoken.seconds:.2f} s  seed {seeds}{again}  {spoken.verdict}"
+                print(f"{path}  {shown}", flush=True)
     return results
 
 

@@ -133,8 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from higgs_trainer.trial import try_out
 
         heard = place.folder / "quick_test.wav"
-        verdict = try_out(networks, report.best, job.validation, heard, device=args.device)
-        print(f"Spoke {heard}: {verdict}; a model of random weights speaks noise")
+        spoken = try_out(networks, report.best, job.validation, heard, device=args.device)
+        told = f"{spoken.seconds:.2f} s, {spoken.n_retries} tries more, {spoken.verdict}"
+        print(f"Spoke {heard}: {told}; a model of random weights speaks noise")
     print(f"Listen: {listen(args, report.best)}")
     print(f"Next: {check(args, report.best)}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from higgs_trainer.audio_validation import Finding, Verdict
+from higgs_trainer.conversation import Audio, request
 from higgs_trainer.delay import Cut
 from higgs_trainer.dialogue import Line
 from higgs_trainer.inference import HiggsVoice, Reference, Speech
@@ -44,14 +46,14 @@ def narrator(voice: HiggsVoice, **settings: Any) -> Narrator:
 
 def test_silence_is_tried_again_until_it_speaks():
     found = {5: take(5, SILENT), 6: take(6, SILENT, NOISY), 7: take(7, NOISY), 8: take(8)}
-    takes = tries(found.__getitem__, 5, 3)
+    (takes,) = tries(lambda seed, _: [found[seed]], 1, 5, 3)
     assert [one.seed for one in takes] == [5, 6, 7]  # another seed wouldn't mend noise
     assert segment_of(takes).take.seed == 7
 
 
 def test_of_takes_that_all_fail_the_one_with_least_wrong_is_kept():
     found = {5: take(5, SILENT, NOISY), 6: take(6, SILENT)}
-    segment = segment_of(tries(found.__getitem__, 5, 1))
+    segment = segment_of(tries(lambda seed, _: [found[seed]], 1, 5, 1)[0])
     assert segment.take.seed == 6
     assert [one["seed"] for one in segment.to_dict()["takes"]] == [5, 6]
 
@@ -65,6 +67,46 @@ def test_speech_is_no_longer_than_its_text_can_take(voice):
     assert [one.seed for one in segment.takes] == [5, 6][: len(segment.takes)]
     assert told.n_retries == len(segment.takes) - 1
     assert len(told.audio) == 960 * segment.take.speech.cut.codes.shape[1]
+
+
+def test_of_a_batch_only_what_failed_is_tried_again():
+    found = {(5, 0): take(5, SILENT), (5, 1): take(5), (6, 0): take(6)}
+    asked = []
+
+    def attempt(seed: int, due: Sequence[int]) -> list[Take]:
+        asked.append((seed, *due))
+        return [found[seed, number] for number in due]
+
+    takes = tries(attempt, 2, 5, 3)
+    assert asked == [(5, 0, 1), (6, 0)]
+    assert [[one.seed for one in each] for each in takes] == [[5, 6], [5]]
+
+
+def test_a_batch_of_texts_says_what_each_says_alone(voice):
+    texts = ["Hi.", "Good day, how are you all? Well, bye.", "No."]
+    settings = {"max_text_tokens_per_segment": 26}
+    teller = Narrator(voice, SpeakingConfig(**settings), Sampling.greedy())
+    together = teller.tell_all(texts)
+    assert [len(one.segments) for one in together] == [1, 2, 1]
+    for text, ours in zip(texts, together, strict=True):
+        alone = teller.tell(text)
+        for one, other in zip(ours.segments, alone.segments, strict=True):
+            assert torch.equal(one.take.speech.cut.codes, other.take.speech.cut.codes)
+        assert ours.verdict.issues == alone.verdict.issues
+
+
+def test_a_conversation_is_answered_after_its_own_audio(voice, tmp_path):
+    hum = np.sin(np.arange(24000) / 20).astype(np.float32)
+    audio.save(tmp_path / "me.wav", hum, 24000)
+    asked = request("What next", references=[("What I say.", Audio(tmp_path / "me.wav"))])
+    teller = Narrator(voice, SpeakingConfig(), Sampling.greedy())
+    answer, plain = teller.tell_all([asked, "What next."])
+    assert answer.segments[0].line.text == "What next."
+    heard = voice.heard(Reference(tmp_path / "me.wav", "What I say."))
+    after = Narrator(voice, SpeakingConfig(), Sampling.greedy(), [heard]).tell("What next.")
+    codes = [one.segments[0].take.speech.cut.codes for one in (answer, after, plain)]
+    assert torch.equal(codes[0], codes[1])
+    assert not torch.equal(codes[0], codes[2])
 
 
 def test_the_same_seed_says_the_same(voice):

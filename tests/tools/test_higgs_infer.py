@@ -83,6 +83,23 @@ def test_texts_become_judged_waves_that_can_be_compared(place, tmp_path, capsys)
         main(words(place, *more, "--output-dir", str(folder)))
 
 
+def test_samples_as_they_are_trained_on_are_answered_in_batches(place, tmp_path):
+    heard = {"type": "audio", "audio_url": "me.wav"}
+    asked = [{"role": "user", "content": "What I say."}, {"role": "assistant", "content": heard}]
+    asked += [{"role": "user", "content": "Hello"}]
+    learned = [*asked, {"role": "assistant", "content": heard}]
+    records = [{"messages": asked, "id": "asked"}, {"messages": learned, "id": "learned"}]
+    path = place / "chat.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    more = ["--temperature", "0", "--repetition-window", "0", "--system", "", "--scene", ""]
+    chat = ["--text-file", str(path), "--output-dir", str(tmp_path), "--batch-size", "2"]
+    main(words(place, *more, *chat))
+    plain = ["--text", "Hello", "--reference-audio", str(place / "me.wav")]
+    main(words(place, *more, *plain, "--output", str(tmp_path / "plain.wav")))
+    names = ("asked", "learned", "plain")
+    assert len({(tmp_path / f"{name}.wav").read_bytes() for name in names}) == 1
+
+
 def test_a_dialogue_is_one_wave(place, tmp_path, capsys):
     told, wave = tmp_path / "told.json", tmp_path / "tea.wav"
     more = ["--text", "[SPEAKER0] Tea? [SPEAKER1] No.", "--interval-silence", "0"]
@@ -183,6 +200,9 @@ def test_a_wrong_call_is_exit_code_2(place, more):
         ("[3]", "entry 1 is no text"),
         ('[{"text": "a", "speaker": "b"}]', "entry 1 has 'speaker'"),
         ('[{"text": "a", "id": "../b"}]', "can't be a file's name"),
+        ('[{"messages": [{"role": "user", "content": 3}]}]', "entry 1: message 0: content of"),
+        ('[{"messages": [{"role": "assistant", "content": "a"}]}]', "entry 1: nobody says"),
+        ('[{"messages": [], "text": "a"}]', "entry 1 has 'text'"),
         ('[{"text": "a", "id": "b"}, {"text": "c", "id": "b"}]', "the same id"),
     ],
 )
