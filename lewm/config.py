@@ -183,7 +183,7 @@ class TrainConfig:
         default=0.0, metadata={"help": "share of stage B's batches in the base's own voices"}
     )
     replay_clips: int = field(
-        default=400, metadata={"help": "sentences the base says for them, if no clips are given"}
+        default=240, metadata={"help": "sentences the base says for them, if no clips are given"}
     )
     replay_texts: str | None = field(
         default=None, metadata={"help": "file of these sentences (texts.txt of the base, or yours)"}
@@ -261,14 +261,15 @@ class TrainConfig:
 
         The encoder stays frozen, so that latents keep their meaning. The decoder learns the new
         timbre, then the speaker table its place among the voices, then the predictor the rest, at
-        a low rate and among the base's own voices. docs/lewm.md has what each of these is worth.
+        a low rate and among the base's own voices. Steps are for about 130 s of speech and five
+        CPU-minutes with the embedded voice; see docs/lewm.md.
         """
         return cls(
             autoencoder="decoder",
-            autoencoder_steps=300,
+            autoencoder_steps=250,
             autoencoder_learning_rate=5e-4,
-            speaker_steps=80,
-            predictor_steps=200,
+            speaker_steps=50,
+            predictor_steps=150,
             learning_rate=3e-4,
             warmup_steps=20,
             text_encoder="keep",
