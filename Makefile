@@ -2,7 +2,7 @@
 # Needs git, make and python3; uv is taken from the PATH or put into .uv/. Nothing needs root.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo doctor test lint clean login test-config train upload-model
+.PHONY: help setup demo doctor test lint clean login test-config train eval upload-model
 
 UV = $$(command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 PYTHON := .venv/bin/python
@@ -42,6 +42,9 @@ test-config: setup ## check the YAML files of KaniTTS (KANI_CONFIG=configs/kani)
 
 train: setup ## train the experiments of KaniTTS (KANI_CONFIG=configs/kani)
 	@$(PYTHON) tools/kani_train.py --config-dir "$(KANI_CONFIG)"
+
+eval: setup ## let base and experiments of KaniTTS speak, and rank them (KANI_CONFIG=configs/kani)
+	@$(PYTHON) tools/kani_eval.py --config-dir "$(KANI_CONFIG)"
 
 upload-model: setup ## send a model to the hub, private: make upload-model MODEL=balanced REPO=you/name
 	@test -n "$(MODEL)" -a -n "$(REPO)" || { echo "upload-model: MODEL=name of a folder in \

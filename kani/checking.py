@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from kani.config import LAYERS, DatasetConfig, Experiments, ModelConfig
 from kani.config_files import Finding, Read, read_folder
 from kani.evaluation_config import EvalSet
-from kani.hub import looks_local, model_folder
+from kani.hub import looks_local, model_folder, require_upload
 from kani.prepared import require_speakers, too_long
 from kani.sources import Source, columns_of, is_local, lengths_of, require_columns
 from kani.tokens import TokenSpace, speaker_prefix
@@ -41,6 +41,12 @@ def check(folder: Path) -> list[Finding]:
     if experiments is not None:
         space = model.space if model else TokenSpace()
         findings += _of_experiments(experiments, paths["experiments"], space)
+    if files["eval_config"].value is not None:
+        try:
+            require_upload(files["eval_config"].value.huggingface)
+        except UserError as error:
+            where = f"{paths['eval_config']}: huggingface"
+            findings.append(Finding(where, error.what, error.fix or ""))
     if dataset is not None:
         findings += _of_data(dataset, model or ModelConfig(), paths["dataset_config"])
         findings += _of_sentences(dataset, files["eval_set"], paths["eval_set"])

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from kani.sampling import Sampling
 from kani.tokens import TokenSpace
 from ttscommon.errors import UserError
 from ttscommon.train_settings import TrainSettings, default, setting
@@ -189,7 +190,8 @@ class ExperimentName:
             raise UserError(f"'{name}' can't be a model_id: it names a folder", fix="alice-lora16")
 
 
-RESERVED = ("runs", "data")  # folders beside those of the models
+# Folders beside those of the models, and beside those of their speech.
+RESERVED = ("runs", "data", "base", "real", "dataset")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,6 +356,16 @@ class GenerationArgs:
     top_p: float = 0.95
     repetition_penalty: float = 1.1
     num_return_sequences: int = 1
+
+    def sampling(self, **changes: Any) -> Sampling:
+        """The same as the sampler takes it, with changes."""
+        found = {
+            "max_new_tokens": self.max_new_tokens,
+            "temperature": self.temperature if self.do_sample else 0.0,
+            "top_p": self.top_p,
+            "repetition_penalty": self.repetition_penalty,
+        }
+        return Sampling(**{**found, **changes})
 
 
 @dataclass(frozen=True, kw_only=True)

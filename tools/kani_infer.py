@@ -123,14 +123,7 @@ def _require_inputs(parser: Parser, args: argparse.Namespace) -> None:
 
 
 def _sampling(args: argparse.Namespace, config: InferenceConfig) -> Sampling:
-    found = config.generation
-    from_files = {
-        "max_new_tokens": found.max_new_tokens,
-        "temperature": found.temperature if found.do_sample else 0.0,
-        "top_p": found.top_p,
-        "repetition_penalty": found.repetition_penalty,
-    }
-    return Sampling(**{**from_files, **given(args, Sampling), "seed": args.seed or 0})
+    return config.generation.sampling(**{**given(args, Sampling), "seed": args.seed or 0})
 
 
 def _voice(args: argparse.Namespace, config: InferenceConfig) -> Any:
