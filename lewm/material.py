@@ -76,7 +76,9 @@ class Material:
     @property
     def keeps_latents(self) -> bool:
         """Whether a frozen encoder's latents mean what the predictor to fine-tune has learned."""
-        return self.is_tuning and self.config.autoencoder != "train"
+        if self.base_info is None or self.config.autoencoder == "train":
+            return False
+        return self.base_info.training.get("stage") != "autoencoder"
 
     def held_out_sample(self, n: int) -> HeldOut:
         """The same n held-out clips at every evaluation, spread over the lengths."""

@@ -58,8 +58,8 @@ class CheckpointInfo:
 
     @property
     def speaks(self) -> bool:
-        """Whether its predictor was trained, or its autoencoder alone."""
-        return self.training.get("stage") != "autoencoder"
+        """Whether its predictor was trained: one step of it comes with a mere autoencoder."""
+        return self.training.get("stage") != "autoencoder" and self.step > 1
 
 
 def save(folder: Path, model: LeWMTTS, info: CheckpointInfo) -> None:

@@ -107,7 +107,8 @@ def configs(args: argparse.Namespace) -> tuple[ModelConfig, TrainConfig]:
         base = read_json(resolve_checkpoint(args.init_from) / "config.json", format="voxtune.lewm")
         if preset is None:
             sizes = from_dict(ModelConfig, base.get("model", {}), where=args.init_from)
-        speaks = base.get("info", {}).get("training", {}).get("stage") != "autoencoder"
+        info = base.get("info", {})  # as lewm.weights.CheckpointInfo.speaks has it, without torch
+        speaks = info.get("training", {}).get("stage") != "autoencoder" and info.get("step", 0) > 1
         if speaks and not train_settings.get("joint"):
             tuning = TrainConfig.fine_tuning()
     model_settings = {**to_dict(sizes), **model_part, **given(args, ModelConfig)}
