@@ -90,28 +90,7 @@ def train(
         UserError: if the data can't be trained on, or a run with other settings is in the way
     """
     store = FeatureStore(*processed)
-    if config.autoencoder != "train" and init_from is None:
-        raise UserError(
-            f"no autoencoder to keep: autoencoder is '{config.autoencoder}'",
-            fix="give the checkpoint it comes from: --init-from FOLDER",
-        )
-    base, info = weights.describe(init_from) if init_from else (model_config, None)
-    if config.replay_share and not (info and info.speaks):
-        raise UserError(
-            "there is no voice to replay",
-            fix="--init-from the checkpoint of one that speaks, or --replay-share 0",
-        )
-    strange = (
-        sorted(set(store.languages) - set(base.languages))
-        if info and info.speaks and base.languages
-        else []
-    )
-    if strange:
-        log.warning(
-            "warning: the base knows no language '%s', so it will read its phonemes badly; "
-            "prepare the recordings with --language %s",
-            *(strange[0], base.languages[0]),
-        )
+    base = _checked_base(store, model_config, config, init_from)
     model_config = dataclasses.replace(
         model_config,
         speakers=_names(base.speakers, store.speakers),
@@ -127,6 +106,36 @@ def train(
     return TrainReport(
         output.best_checkpoint, output.final_checkpoint, report.best_step, report.metrics
     )
+
+
+def _checked_base(
+    store: FeatureStore, model_config: ModelConfig, config: TrainConfig, init_from: Path | None
+) -> ModelConfig:
+    """The configuration to begin with: of the voice that is fine-tuned, if there is one.
+
+    Raises:
+        UserError: if the training needs a voice, or one that speaks, and there is none
+    """
+    if config.autoencoder != "train" and init_from is None:
+        raise UserError(
+            f"no autoencoder to keep: autoencoder is '{config.autoencoder}'",
+            fix="give the checkpoint it comes from: --init-from FOLDER",
+        )
+    base, info = weights.describe(init_from) if init_from else (model_config, None)
+    speaks = info is not None and info.speaks
+    if config.replay_share and not speaks:
+        raise UserError(
+            "there is no voice to replay",
+            fix="--init-from the checkpoint of one that speaks, or --replay-share 0",
+        )
+    strange = sorted(set(store.languages) - set(base.languages))
+    if speaks and base.languages and strange:
+        log.warning(
+            "warning: the base knows no language '%s', so it will read its phonemes badly; "
+            "prepare the recordings with --language %s",
+            *(strange[0], base.languages[0]),
+        )
+    return base
 
 
 @dataclass(frozen=True)
