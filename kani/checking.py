@@ -13,7 +13,7 @@ from kani.config import LAYERS, DatasetConfig, Experiments, ModelConfig
 from kani.config_files import Finding, Read, read_folder
 from kani.evaluation_config import EvalSet
 from kani.hub import looks_local, model_folder, require_upload
-from kani.prepared import require_speakers, too_long
+from kani.prepared import require_speakers, required_dim, too_long
 from kani.sources import Source, columns_of, is_local, lengths_of, require_columns
 from kani.tokens import TokenSpace, speaker_prefix
 from kani.train import target_layers
@@ -40,7 +40,7 @@ def check(folder: Path) -> list[Finding]:
     paths = {name: str(folder / f"{name}.yaml") for name in files}
     if experiments is not None:
         space = model.space if model else TokenSpace()
-        findings += _of_experiments(experiments, paths["experiments"], space)
+        findings += _of_experiments(experiments, dataset, paths["experiments"], space)
     if files["eval_config"].value is not None:
         try:
             require_upload(files["eval_config"].value.huggingface)
@@ -53,7 +53,9 @@ def check(folder: Path) -> list[Finding]:
     return findings
 
 
-def _of_experiments(found: Experiments, where: str, space: TokenSpace) -> Iterator[Finding]:
+def _of_experiments(
+    found: Experiments, dataset: DatasetConfig | None, where: str, space: TokenSpace
+) -> Iterator[Finding]:
     config: dict[str, Any] = RELEASED
     if looks_local(found.base_model):
         try:
@@ -62,6 +64,8 @@ def _of_experiments(found: Experiments, where: str, space: TokenSpace) -> Iterat
             require_rows(config, space, base)
             if not (base / TOKENIZER_FILE).is_file():
                 raise UserError(f"no {TOKENIZER_FILE} in this folder", where=base)
+            if dataset is not None:
+                required_dim(dataset, base)
         except UserError as error:
             yield Finding(f"{where}: base_model", _what(error), error.fix or "")
             config = RELEASED
@@ -135,7 +139,7 @@ def _of_codes(rows: Any, key: str, model: ModelConfig) -> Iterator[Finding]:
 
 def _of_sentences(dataset: DatasetConfig, found: Read[EvalSet], where: str) -> Iterator[Finding]:
     """Sentences that no model was trained to speak: without a speaker, or with a strange one."""
-    prefixes = {speaker_prefix(one.speaker_id) for one in dataset.hf_datasets}
+    prefixes = {speaker_prefix(one.prefix) for one in dataset.hf_datasets}
     named = sorted(prefix for prefix in prefixes if prefix)
     if found.value is None or not named:
         return

@@ -62,6 +62,8 @@ class SourceConfig:
         reponame: a name on the hub, or a local folder or file (Arrow, Parquet, JSON lines)
         encoded_len: null: as long as the first layer
         speaker_id: written before each text; null: the text alone
+        language_tag: the same for kani-tts-2, where no name is written but a language
+        speaker_emb: the column with the speaker's embedding, for kani-tts-2; null: none
         recording_col_name: what mustn't be both trained on and measured with; each row by itself
             where there is no such column
         max_len: most rows, drawn after the filters; null: all
@@ -77,6 +79,8 @@ class SourceConfig:
     nano_layer_4: str = "nano_layer_4"
     encoded_len: str | None = "encoded_len"
     speaker_id: str | None = None
+    language_tag: str | None = None
+    speaker_emb: str | None = None
     recording_col_name: str = "recording"
     max_len: int | None = None
     categorical_filter: CategoricalFilter | None = None
@@ -84,8 +88,20 @@ class SourceConfig:
     def __post_init__(self) -> None:
         if self.max_len is not None and self.max_len < 1:
             raise UserError(f"max_len must be 1 or more, or null, got {self.max_len}")
-        if self.speaker_id is not None and not self.speaker_id.strip():
-            raise UserError("speaker_id is empty", fix="write null, or leave it out")
+        for name in ("speaker_id", "language_tag", "speaker_emb"):
+            value = getattr(self, name)
+            if value is not None and not value.strip():
+                raise UserError(f"{name} is empty", fix="write null, or leave it out")
+        if self.speaker_id is not None and self.language_tag is not None:
+            raise UserError(
+                "speaker_id and language_tag both stand before the text: one of them",
+                fix="language_tag for kani-tts-2, speaker_id for kani-tts-1",
+            )
+
+    @property
+    def prefix(self) -> str | None:
+        """What stands before each text."""
+        return self.speaker_id or self.language_tag
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ class KaniBatch:
         positions: (B, T), each clip's own places, from 0
         is_plain: whether each row holds one clip that counts its ids; it needs neither masks nor
             positions then
+        speaker_embeddings: (N, E) of the clips whose ids have a place for one, in their order;
+            None where none has
     """
 
     ids: tuple[str, ...]
@@ -51,6 +53,7 @@ class KaniBatch:
     segments: Tensor
     positions: Tensor
     is_plain: bool
+    speaker_embeddings: Tensor | None = None
 
     @property
     def attention_mask(self) -> dict[str, Tensor] | None:
@@ -67,11 +70,16 @@ class KaniBatch:
 
 @dataclass(frozen=True)
 class LearnedClip:
-    """A clip to be learned: ids (L,), of which those from `learned_from` on are learned."""
+    """A clip to be learned: ids (L,), of which those from `learned_from` on are learned.
+
+    Attributes:
+        speaker_embedding: (E,) for the place that `tokens.with_place` made
+    """
 
     name: str
     ids: Tensor
     learned_from: int
+    speaker_embedding: Tensor | None = None
 
 
 def collate(
@@ -103,10 +111,13 @@ def collate(
             # Nothing comes before a clip's first id, so nobody can learn to predict it.
             learned = max(1, clip.learned_from)
             labels[index, start + learned : end] = clip.ids[learned:]
+            if clip.speaker_embedding is not None:
+                labels[index, start + 1] = IGNORED  # it is read, nobody says it
             segments[index, start:end] = number
             count = positions_of or (lambda ids: torch.arange(len(ids)))
             positions[index, start:end] = count(clip.ids)
             start = end + gap
+    speakers = [c.speaker_embedding for c in clips if c.speaker_embedding is not None]
     return KaniBatch(
         ids=tuple(clip.name for clip in clips),
         n_targets=int((labels != IGNORED).sum()),
@@ -115,6 +126,7 @@ def collate(
         segments=segments,
         positions=positions,
         is_plain=not packed and positions_of is None,
+        speaker_embeddings=torch.stack(speakers) if speakers else None,
     )
 
 
@@ -122,7 +134,7 @@ class KaniPlan:
     """Batches of prepared clips; everything drawn follows from (seed, epoch).
 
     Args:
-        rows: columns id, ids, audio_start
+        rows: columns id, ids, audio_start, speaker_emb
         token_budget: most places of a batch; 0: no limit
         audio_step: of kani-tts-2, see `tokens.frame_positions`; None for kani-tts-1
         shuffle: False makes all epochs alike, for validation
@@ -159,10 +171,13 @@ class KaniPlan:
                 f"a clip has {longest} tokens, a batch may have {token_budget}",
                 fix=f"token_budget: {longest}, or more; or a lower max_duration_sec",
             )
-        content = hashlib.sha256(
-            pc.call_function("list_flatten", [table["ids"]]).to_numpy().tobytes()
-        ).hexdigest()
-        self.fingerprint = fingerprint(table["id"].to_pylist(), self.lengths.tolist(), content)
+        content = hashlib.sha256(_bytes(table["ids"]))
+        speakers = _bytes(table["speaker_emb"]) if "speaker_emb" in rows.column_names else b""
+        self.has_speakers = len(speakers) > 0
+        content.update(speakers)
+        self.fingerprint = fingerprint(
+            table["id"].to_pylist(), self.lengths.tolist(), content.hexdigest()
+        )
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -198,7 +213,9 @@ class KaniPlan:
     def clip(self, item: int) -> LearnedClip:
         row: dict[str, Any] = self.rows[item]
         start = int(row["audio_start"]) - ANSWER if self.loss_on == "audio" else 0
-        return LearnedClip(str(row["id"]), torch.as_tensor(row["ids"]).long(), start)
+        speaker = torch.as_tensor(row["speaker_emb"]) if self.has_speakers else torch.zeros(0)
+        ids = torch.as_tensor(row["ids"]).long()
+        return LearnedClip(str(row["id"]), ids, start, speaker.float() if len(speaker) else None)
 
     def _packed(self, epoch: int) -> list[BatchKey]:
         """Clips of any length together: packed, that costs nothing."""
@@ -214,3 +231,7 @@ class KaniPlan:
             batches[-1].append(item)
             n_tokens += more
         return [BatchKey(epoch, place, tuple(items)) for place, items in enumerate(batches)]
+
+
+def _bytes(lists: pa.ChunkedArray) -> bytes:
+    return pc.call_function("list_flatten", [lists]).to_numpy().tobytes()

@@ -85,7 +85,7 @@ class Judging:
         require_upload(self.config.huggingface)
         self.experiments = self._read(Experiments, "experiments")
         dataset = self._read(DatasetConfig, "dataset_config")
-        self.speakers = [one.speaker_id for one in dataset.hf_datasets if one.speaker_id]
+        self.speakers = [one.prefix for one in dataset.hf_datasets if one.prefix]
         self.model = self._read(ModelConfig, "model_config")
         self.models = Path(self.config.paths.checkpoints_dir)
         self.folder = self.output or Path(self.config.paths.audio_output_dir)
@@ -213,6 +213,7 @@ class Judging:
             config.generation.sampling(),
             self.model.space,
             paces=self.references.paces() if self.references else {},
+            voices=self.references.voices() if self.references else {},
             device=device,
             dtype="float32" if on_cpu(device) else wanted,
         )

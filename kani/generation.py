@@ -8,14 +8,16 @@ twentieth of it. Before each frame, except the first, speech may also end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kani.projection import embedding_dim, inputs_with_speakers, takes_none
 from kani.sampling import Sampling
-from kani.tokens import Extracted, TokenSpace, extract
+from kani.tokens import Extracted, TokenSpace, extract, with_place
+from ttscommon.errors import UserError
 from ttscommon.seeds import seed_for
 
 
@@ -27,15 +29,49 @@ class Reader:
         model: `Lfm2ForCausalLM`, with or without an adapter
         audio_step: how far frames lie apart where the ids of a frame share a position (kani-tts-2);
             None where each id has its own
+        speaker_embedding: (E,) of who speaks (kani-tts-2); None where the ids alone are read
     """
 
     model: Any
     space: TokenSpace
     audio_step: float | None = None
+    speaker_embedding: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
         return self.model.model.embed_tokens.weight.device
+
+    def speaking_as(self, embedding: Tensor) -> Reader:
+        """The same for a speaker's embedding, (E,).
+
+        Raises:
+            UserError: if the model takes none, or one of another length
+        """
+        dim = embedding_dim(self.model)
+        if dim is None:
+            raise takes_none()
+        if embedding.shape != (dim,):
+            found = list(embedding.shape)
+            raise UserError(f"a speaker embedding has {dim} numbers for this model, got {found}")
+        return replace(self, speaker_embedding=embedding.to(self.device))
+
+    def opened(self, prompt: Sequence[int]) -> list[int]:
+        """A prompt up to the first code."""
+        ids = list(prompt)
+        if self.speaker_embedding is not None:
+            ids = with_place(ids, self.space)
+        return [*ids, self.space.start_of_ai, self.space.start_of_speech]
+
+    def inputs(self, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """What the network is given for opened prompts.
+
+        Args:
+            ids: (B, T)
+            mask: (B, T) bool, True where they aren't padding
+        """
+        one = self.speaker_embedding
+        embeddings = None if one is None else one.expand(len(ids), -1)
+        return inputs_with_speakers(self.model, ids, mask, self.space.pad_token, embeddings)
 
     def positions(self, lengths: Tensor, n_codes: int) -> Tensor:
         """(B, 1) of the code behind `n_codes` others, which stand behind `lengths` (B,) ids."""
@@ -153,31 +189,31 @@ class _Reading:
     def __init__(self, reader: Reader, prompts: Sequence[Sequence[int]]):
         space, device = reader.space, reader.device
         self.reader, self.n_codes, self.cache = reader, 0, None
-        opened = [[*ids, space.start_of_ai, space.start_of_speech] for ids in prompts]
+        opened = [reader.opened(ids) for ids in prompts]
         self.lengths = torch.tensor([len(ids) for ids in opened], device=device)
         longest = max(len(ids) for ids in opened)
         padded = [[space.pad_token] * (longest - len(ids)) + ids for ids in opened]
         self.mask = torch.arange(longest, device=device) >= longest - self.lengths[:, None]
         # Of pads no one looks at the positions, but they must not count down.
         positions = (self.mask.long().cumsum(dim=1) - 1).clamp(min=0)
-        self._forward(torch.tensor(padded, device=device), positions)
+        self._forward(reader.inputs(torch.tensor(padded, device=device), self.mask), positions)
 
     def read(self, ids: Tensor) -> None:
         """Take up the next id (B,) of each."""
         positions = self.reader.positions(self.lengths, self.n_codes)
         self.n_codes += 1
         self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
-        self._forward(ids[:, None].to(self.mask.device), positions)
+        self._forward({"input_ids": ids[:, None].to(self.mask.device)}, positions)
 
     def logits(self, place: int, *, may_end: bool) -> Tensor:
         return self.reader.logits(self.hidden, place, may_end=may_end)
 
     @torch.no_grad()
-    def _forward(self, ids: Tensor, positions: Tensor) -> None:
+    def _forward(self, inputs: dict[str, Tensor], positions: Tensor) -> None:
         # The mask is given even where nothing is padded: without one, positions that don't count up
         # are taken for several clips in a row.
         found = self.reader.model.model(
-            input_ids=ids,
+            **inputs,
             attention_mask=self.mask.long(),
             position_ids=positions,
             past_key_values=self.cache,

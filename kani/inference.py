@@ -94,19 +94,22 @@ class KaniVoice:
         texts: Sequence[str],
         *,
         speaker: str | None = None,
+        speaker_embedding: Tensor | None = None,
         sampling: Sampling | None = None,
     ) -> list[Speech]:
         """Say each text, all of them in one batch.
 
         Args:
             speaker: as in training; for kani-tts-2 a language, such as "en_us"
+            speaker_embedding: (E,) for kani-tts-2, whose voice; None gives none to the model
 
         Raises:
-            UserError: if a text is empty
+            UserError: if a text is empty, or the model takes no such embedding
         """
         how = sampling or Sampling()
         seeds = seeds_of(texts, how.seed)
-        found = spoken(self.reader, self._prompts(texts, speaker), how, seeds)
+        reader = self.reader_for(speaker_embedding)
+        found = spoken(reader, self._prompts(texts, speaker), how, seeds)
         for text, one in zip(texts, found, strict=True):
             if not one.complete:
                 log.warning("%s, all that is whole was kept: %s", one.problem, text[:60])
@@ -119,13 +122,20 @@ class KaniVoice:
         texts: Sequence[str],
         *,
         speaker: str | None = None,
+        speaker_embedding: Tensor | None = None,
         sampling: Sampling | None = None,
         segments: Segments | None = None,
     ) -> list[Speech]:
         """As `speak`; what is too long for an answer in several, with pauses between them."""
         cut = [self.cut(text, sampling, segments) for text in texts]
-        said = iter(self.speak([one for all_ in cut for one in all_], speaker=speaker,
-                               sampling=sampling))  # fmt: skip
+        said = iter(
+            self.speak(
+                [one for all_ in cut for one in all_],
+                speaker=speaker,
+                speaker_embedding=speaker_embedding,
+                sampling=sampling,
+            )
+        )
         pause = self.pause(segments)
         return [_joined([next(said) for _ in pieces], pieces, pause) for pieces in cut]
 
@@ -150,6 +160,7 @@ class KaniVoice:
         text: str,
         *,
         speaker: str | None = None,
+        speaker_embedding: Tensor | None = None,
         sampling: Sampling | None = None,
         chunk: int = CHUNK_FRAMES,
         lookback: int | None = None,
@@ -162,14 +173,15 @@ class KaniVoice:
             lookback: frames that a piece is decoded with; the codec's whole context by default
 
         Raises:
-            UserError: if the text is empty
+            UserError: as `speak` does
         """
         how = sampling or Sampling()
         cut = self.cut(text, how, segments)
         prompts, seeds = self._prompts(cut, speaker), seeds_of(cut, how.seed)
+        reader = self.reader_for(speaker_embedding)
         n_said = 0
         for prompt, seed in zip(prompts, seeds, strict=True):
-            frames = self._frames(steps(self.reader, [prompt], how, [seed]))
+            frames = self._frames(steps(reader, [prompt], how, [seed]))
             for place, sound in enumerate(
                 pieces(frames, self.codec, chunk=chunk, lookback=lookback)
             ):
@@ -177,6 +189,12 @@ class KaniVoice:
                     yield self.pause(segments)
                 yield sound.float().numpy()
                 n_said += 1
+
+    def reader_for(self, speaker_embedding: Tensor | None) -> Reader:
+        """The model as it reads with a speaker's embedding, or without one."""
+        if speaker_embedding is None:
+            return self.reader
+        return self.reader.speaking_as(speaker_embedding)
 
     def _prompts(self, texts: Sequence[str], speaker: str | None) -> list[list[int]]:
         for text in texts:

@@ -58,9 +58,19 @@ def read_finished(folder: Path) -> dict[str, Any] | None:
 
 def trained_speakers(model: Path, adapter: Path | None = None) -> list[str]:
     """The names before the texts that a model was trained on; none if it wasn't trained here."""
+    sources = _sources(model, adapter)
+    names = {one.get("speaker_id") or one.get("language_tag") for one in sources}
+    return sorted(name for name in names if name)
+
+
+def learned_voices(model: Path, adapter: Path | None = None) -> bool:
+    """Whether a model was trained here with embeddings of speakers."""
+    return any(one.get("speaker_emb") for one in _sources(model, adapter))
+
+
+def _sources(model: Path, adapter: Path | None) -> list[dict[str, Any]]:
     known = read_finished(adapter.resolve().parent if adapter else model) or {}
-    sources = known.get("dataset", {}).get("hf_datasets", [])
-    return sorted({one["speaker_id"] for one in sources if one.get("speaker_id")})
+    return known.get("dataset", {}).get("hf_datasets", [])
 
 
 def require_replaceable(folder: Path) -> None:

@@ -16,6 +16,7 @@ from datasets import Dataset, load_from_disk
 from joblib import Parallel, delayed
 
 from kani.config import LAYERS, DatasetConfig, ModelConfig
+from kani.projection import dim_in
 from kani.sources import Source, lengths_of, save
 from kani.tokens import TextTokenizer, TokenSpace, interleave, stacked, training_sequence
 from kani.weights import load_tokenizer
@@ -32,6 +33,7 @@ FORMAT, VERSION = "kani.prepared", 1
 RULES = 1  # raised when the same rows would give other ids
 INFO = "prepared.json"
 ROWS_A_PROCESS = 2000  # below, a process takes longer to start than to help
+NONE = np.zeros(0, dtype=np.float32)  # in the place of an embedding
 MOST_BAD = 0.1  # of a data set's rows; more can't be chance
 SCHEMA = pa.schema(
     [
@@ -41,6 +43,7 @@ SCHEMA = pa.schema(
         ("audio_start", pa.int32()),
         ("n_frames", pa.int32()),
         ("held_out", pa.bool_()),
+        ("speaker_emb", pa.list_(pa.float32())),
     ]
 )
 
@@ -84,7 +87,8 @@ class Prepared:
     """Clips as ids, those to train on and those to measure with.
 
     Attributes:
-        rows: columns id, recording, ids, audio_start, n_frames, held_out
+        rows: columns id, recording, ids, audio_start, n_frames, held_out, speaker_emb; the last is
+            empty where there is none, and `ids` have a place for it where there is one
         fingerprint: of all that they were made from
     """
 
@@ -105,11 +109,12 @@ def prepare(config: DatasetConfig, model: ModelConfig, tokenizer: Path, folder: 
     Raises:
         UserError: if a data set can't be used, or nothing is left to train on
     """
+    dim = required_dim(config, tokenizer)
     sources = [Source(one) for one in config.hf_datasets]
     digests = [source.digest for source in sources]
     files = [content_key(file) for file in sorted(tokenizer.glob("tokenizer*"))]
     own = {k: v for k, v in asdict(config).items() if k != "n_shards_per_dataset"}
-    mark = fingerprint(RULES, own, asdict(model.space), model.codec.fps, digests, files)
+    mark = fingerprint(RULES, own, asdict(model.space), model.codec.fps, digests, files, dim)
     recover_folder(folder)
     if (folder / INFO).is_file() and read_json(folder / INFO).get("fingerprint") == mark:
         log.info("the data are prepared already: %s", folder)
@@ -117,7 +122,7 @@ def prepare(config: DatasetConfig, model: ModelConfig, tokenizer: Path, folder: 
     require_speakers(sources)
     parts, reports, notes = [], [], []
     for number, source in enumerate(sources):
-        rows, report, more = _rows_of(number, source, config, model, tokenizer)
+        rows, report, more = _rows_of(number, source, config, model, tokenizer, dim)
         parts.append(rows)
         reports.append(report)
         notes += more
@@ -149,6 +154,15 @@ def read_prepared(folder: Path, space: TokenSpace) -> Prepared:
     return Prepared(rows, space, info["fingerprint"], reports, tuple(info["notes"]), folder)
 
 
+def required_dim(config: DatasetConfig, base: Path) -> int:
+    """Numbers of an embedding for this base; 0 if no data set has any.
+
+    Raises:
+        UserError: if there are some, and the base takes none
+    """
+    return dim_in(base) if any(one.speaker_emb for one in config.hf_datasets) else 0
+
+
 def too_long(lengths: np.ndarray, config: DatasetConfig, model: ModelConfig) -> np.ndarray:
     """(N,) bool of clips with so many frames; counted before any is left out."""
     if config.max_duration_sec is None:
@@ -162,6 +176,7 @@ def _rows_of(
     config: DatasetConfig,
     model: ModelConfig,
     tokenizer: Path,
+    dim: int,
 ) -> tuple[pa.Table, SourceReport, list[str]]:
     one = source.config
     lengths = lengths_of(source.rows)
@@ -176,7 +191,8 @@ def _rows_of(
             where=one.reponame,
             fix=f"max_duration_sec is {config.max_duration_sec}",
         )
-    task = _Task(one.speaker_id, model.space, config.remove_duplicate_frames, tokenizer)
+    dim = dim if one.speaker_emb else 0
+    task = _Task(one.prefix, model.space, config.remove_duplicate_frames, tokenizer, dim)
     clips: list[_Clip] = []
     bad: Counter[str] = Counter()
     for found, reasons in _in_shards(source.rows, chosen, task, config.n_shards_per_dataset):
@@ -210,6 +226,7 @@ def _rows_of(
         "audio_start": [clip.audio_start for clip in clips],
         "n_frames": [clip.n_frames for clip in clips],
         "held_out": [clip.row in held_out for clip in clips],
+        "speaker_emb": [clip.speaker_emb for clip in clips],
     }
     notes = [f"{one.reponame}: {note}" for note in notes]
     return pa.table(columns, schema=SCHEMA), report, notes
@@ -226,6 +243,7 @@ class _Clip(NamedTuple):
     n_all: int
     duplicate_share: float
     removed_share: float
+    speaker_emb: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -234,6 +252,7 @@ class _Task:
     space: TokenSpace
     removes_duplicates: bool
     tokenizer: Path
+    embedding_dim: int
 
 
 def _in_shards(
@@ -269,7 +288,10 @@ def _clip(number: int, row: dict[str, Any], task: _Task, tokenizer: TextTokenize
     if row["encoded_len"]:
         codes = codes[:, : int(row["encoded_len"])]
     found = interleave(codes, task.space, task.removes_duplicates)
-    said = training_sequence(text.strip(), task.speaker, found.ids, tokenizer, task.space)
+    embedding = _embedding(row["speaker_emb"], task.embedding_dim) if task.embedding_dim else NONE
+    said = training_sequence(
+        text.strip(), task.speaker, found.ids, tokenizer, task.space, has_place=len(embedding) > 0
+    )
     return _Clip(
         number,
         str(row["recording"]),
@@ -279,7 +301,23 @@ def _clip(number: int, row: dict[str, Any], task: _Task, tokenizer: TextTokenize
         codes.shape[1],
         found.duplicate_share,
         found.removed_share,
+        embedding,
     )
+
+
+def _embedding(found: Any, dim: int) -> np.ndarray:
+    """(E,) as the data set has it."""
+    if found is None:
+        raise UserError("no speaker embedding")
+    try:
+        embedding = np.asarray(found, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise UserError("the speaker embedding is no list of numbers") from error
+    if embedding.shape != (dim,):
+        raise UserError(f"the speaker embedding hasn't got {dim} numbers: {embedding.shape}")
+    if not np.isfinite(embedding).all() or not embedding.any():
+        raise UserError("the speaker embedding is zero, or not of finite numbers")
+    return embedding
 
 
 def _kind(error: UserError) -> str:
@@ -301,6 +339,8 @@ def require_speakers(sources: Sequence[Source]) -> None:
     nameless: set[str] = set()
     for source in sources:
         found = {str(name) for name in source.rows.unique("speaker") if name}
+        if source.config.speaker_emb is not None:
+            continue  # that tells them apart
         if source.config.speaker_id is not None and len(found) > 1:
             named = ", ".join(sorted(found)[:4])
             mine = source.config.speaker_id

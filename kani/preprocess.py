@@ -24,6 +24,13 @@ from safetensors.torch import load_file, save_file
 
 from kani.config import LAYERS, PrepareConfig
 from kani.sources import save
+from kani.speaker_embedding import (
+    SPEAKER_EMB,
+    encoder_mark,
+    load_encoder,
+    mean_of,
+    save_embedding,
+)
 from kani.tokens import Ids, TokenSpace, interleave
 from kani.weights import load_codec
 from ttscommon import audio
@@ -33,7 +40,7 @@ from ttscommon.config import to_dict
 from ttscommon.errors import UserError
 from ttscommon.exclusions import read_exclusions
 from ttscommon.files import atomic, atomic_folder, write_json
-from ttscommon.ledger import content_key, weights_key
+from ttscommon.ledger import Ledger, content_key, weights_key
 from ttscommon.machine import pick_device
 from ttscommon.manifest import read_manifest
 from ttscommon.sound_progress import SoundProgress
@@ -43,6 +50,8 @@ from ttscommon.workspace import Speaker, SystemFolder
 log = logging.getLogger(__name__)
 
 FORMAT, INFO = "kani.codes", "prepare.json"
+VOICE_FILE = "speaker_embedding.safetensors"
+STOPPED = "stopped; the same command goes on from here"
 MOST_BAD = 0.5  # of the clips; more left out, and the whole set is refused
 A_GROUP = 8  # clips that a process encodes at once
 PROCESS_COST, ENCODE_COST = 15.0, 0.6  # processor seconds: to start one, and for a second of sound
@@ -58,6 +67,8 @@ FEATURES = Features(
     }
 )
 
+EMBEDDED = {SPEAKER_EMB: ListOf(Value("float32"))}
+
 
 @dataclass(frozen=True)
 class PrepareReport:
@@ -68,6 +79,7 @@ class PrepareReport:
         seconds: of sound
         duplicate_share: of the frames, those that equal the one before
         skipped: (what, why)
+        voice: file of the speaker's embedding, if an encoder was given
     """
 
     folder: Path
@@ -76,6 +88,7 @@ class PrepareReport:
     seconds: float
     duplicate_share: float
     skipped: list[tuple[str, str]]
+    voice: Path | None = None
 
 
 class CodeStore:
@@ -116,6 +129,7 @@ def prepare(
     config: PrepareConfig,
     *,
     space: TokenSpace,
+    speaker_encoder: Path | None = None,
     device: str = "auto",
 ) -> PrepareReport:
     """Encode a speaker's clips, those that haven't been, and write the data set.
@@ -123,6 +137,7 @@ def prepare(
     Args:
         output: its `processed` becomes the data set
         codec: NanoCodec's weights
+        speaker_encoder: folder of it; the data set has a column `speaker_emb` then
 
     Raises:
         UserError: if there are no clips with texts, or most are of no use
@@ -135,10 +150,13 @@ def prepare(
             fix=f"python tools/transcribe_dataset.py --speaker {speaker.name}",
         )
     clips, skipped = _usable(speaker, texts, config)
+    voice = None
+    if speaker_encoder is not None:
+        voice = _voice(clips, output, speaker_encoder, pick_device(device))
     store = CodeStore(output.folder / "codes" / _name_of(codec))
     todo = [clip for clip in clips if store.read(clip.key) is None]
     skipped += _encode(todo, store, codec, config, pick_device(device))
-    return _publish(speaker, output, codec, config, clips, store, space, skipped, len(todo))
+    return _publish(speaker, output, codec, config, clips, store, space, skipped, len(todo), voice)
 
 
 def _usable(
@@ -170,6 +188,32 @@ def _require_length(seconds: float, config: PrepareConfig) -> None:
         raise UserError(f"{seconds:.1f} s, shorter than --min-duration {config.min_duration:g}")
 
 
+def _voice(
+    clips: Sequence[_Clip], output: SystemFolder, encoder: Path, device: torch.device
+) -> torch.Tensor:
+    """(E,) the mean over the speaker's clips, each of which is heard once."""
+    kept = Ledger(output.folder / "speaker_embeddings" / f"{encoder_mark(encoder)}.jsonl")
+    todo = [clip for clip in clips if clip.key not in kept]
+    progress = SoundProgress("listened to", sum(c.seconds for c in todo), is_shown=bool(todo))
+    network = load_encoder(encoder, device) if todo else None
+    try:
+        for clip in todo:
+            assert network is not None
+            try:
+                kept.append(clip.key, network.of_file(clip.path).tolist())
+            except UserError as error:
+                log.warning("not part of the voice: %s", error)
+            progress.advance(clip.seconds)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(STOPPED) from stop
+    finally:
+        progress.close()
+    found = [torch.tensor(kept[clip.key]) for clip in clips if clip.key in kept]
+    if not found:
+        raise UserError("no clip tells the speaker's voice", where=encoder)
+    return mean_of(found)
+
+
 def _encode(
     clips: Sequence[_Clip],
     store: CodeStore,
@@ -192,7 +236,7 @@ def _encode(
                 skipped += bad
                 progress.advance(seconds)
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt("stopped; the same command goes on from here") from stop
+        raise KeyboardInterrupt(STOPPED) from stop
     finally:
         progress.close()
     return skipped
@@ -238,6 +282,7 @@ def _publish(
     space: TokenSpace,
     skipped: list[tuple[str, str]],
     n_encoded: int,
+    voice: torch.Tensor | None,
 ) -> PrepareReport:
     rows: list[dict[str, Any]] = []
     n_frames = n_duplicates = 0.0
@@ -251,9 +296,11 @@ def _publish(
         layers = dict(zip(LAYERS, codes.tolist(), strict=True))
         origin = {"id": clip.name.rpartition(".")[0], "recording": clip.recording}
         known = {"text": clip.text, "speaker": speaker.name, "duration": clip.seconds}
+        known |= {} if voice is None else {SPEAKER_EMB: voice.tolist()}
         rows.append({**known, **layers, **origin, "encoded_len": codes.shape[1]})
     _require_enough(len(rows), skipped, speaker.clips_folder)
-    table = {name: [row[name] for row in rows] for name in FEATURES}
+    features = FEATURES if voice is None else Features({**FEATURES, **EMBEDDED})
+    table = {name: [row[name] for row in rows] for name in features}
     report = PrepareReport(
         output.processed,
         len(rows),
@@ -261,11 +308,14 @@ def _publish(
         float(np.sum(table["duration"])),
         n_duplicates / n_frames,
         skipped,
+        None if voice is None else output.folder / VOICE_FILE,
     )
     info = {"format": FORMAT, "version": 1, "codec": _name_of(codec), "config": to_dict(config)}
-    told = {k: v for k, v in vars(report).items() if k not in ("folder", "n_encoded")}
+    told = {k: v for k, v in vars(report).items() if k not in ("folder", "n_encoded", "voice")}
+    if voice is not None:
+        save_embedding(output.folder / VOICE_FILE, voice)
     with atomic_folder(output.processed) as draft:
-        save(Dataset.from_dict(table, features=FEATURES), draft)
+        save(Dataset.from_dict(table, features=features), draft)
         write_json(draft / INFO, {**info, **told})
     return report
 

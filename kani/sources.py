@@ -59,7 +59,8 @@ class Source:
 
     @cached_property
     def rows(self) -> Dataset:
-        """Those that its filter keeps: text, nano_layer_1 to 4, encoded_len, recording, speaker.
+        """Those that its filter keeps: text, nano_layer_1 to 4, encoded_len, recording, speaker,
+        and speaker_emb if the settings name its column.
 
         Raises:
             UserError: if they can't be read, or lack columns
@@ -111,7 +112,7 @@ def require_columns(config: SourceConfig, found: Sequence[str]) -> None:
         UserError: if one is missing, or two of ours are one of theirs
     """
     wanted = [config.text_col_name, *config.layers]
-    wanted += [config.encoded_len] if config.encoded_len else []
+    wanted += [name for name in (config.encoded_len, config.speaker_emb) if name]
     if config.categorical_filter:
         wanted.append(config.categorical_filter.column_name)
     missing = sorted({name for name in wanted if name not in found})
@@ -234,6 +235,8 @@ def _renamed(table: pa.Table, config: SourceConfig) -> Dataset:
     if lengths is None:
         lengths = pc.call_function("list_value_length", [table[config.nano_layer_1]])
     columns["encoded_len"] = lengths
+    if config.speaker_emb:
+        columns["speaker_emb"] = table[config.speaker_emb]
     n = len(table)
     for ours, theirs in (("recording", config.recording_col_name), ("speaker", "speaker")):
         if theirs in table.column_names:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kani.codec import NanoCodec
 from kani.codec_weights import codec_file, load_codec
@@ -93,6 +94,7 @@ class Booth:
     Args:
         codec: its weights, read when they are needed; another codec gives other clips
         paces: by speaker
+        voices: by speaker, embeddings (E,) for models that take them
     """
 
     def __init__(
@@ -103,11 +105,13 @@ class Booth:
         space: TokenSpace,
         *,
         paces: Mapping[str | None, Pace],
+        voices: Mapping[str | None, Tensor] | None = None,
         device: str = "auto",
         dtype: str = "float32",
     ):
         self.folder, self._codec, self.sampling, self.space = folder, codec, sampling, space
         self.paces, self.device, self.dtype = paces, device, dtype
+        self.voices = voices or {}
         self.codec_mark = weights_key(codec_file(codec))
         self._ledger = Ledger(folder / SPOKEN)
 
@@ -125,7 +129,8 @@ class Booth:
             mark: of the model's weights
         """
         how = {**asdict(self.sampling), "seed": line.seed}
-        return fingerprint(RULES, mark, self.codec_mark, how, self.dtype, line.prompt)
+        voice = [self.voices[line.speaker].tolist()] if line.speaker in self.voices else []
+        return fingerprint(RULES, mark, self.codec_mark, how, self.dtype, line.prompt, *voice)
 
     def missing(self, name: str, mark: str, lines: Sequence[Line]) -> list[Line]:
         """What wasn't spoken yet, or with other settings."""
@@ -164,12 +169,16 @@ class Booth:
         for batch in _batches(todo):
             how = replace(self.sampling, seed=batch[0].seed or 0)
             texts, speaker = [line.text for line in batch], batch[0].speaker
-            speeches = voice.speak(texts, speaker=speaker, sampling=how)
+            embedding = self.voices.get(speaker)
+            speeches = voice.speak(
+                texts, speaker=speaker, speaker_embedding=embedding, sampling=how
+            )
+            reader = voice.reader_for(embedding)
             for line, one in zip(batch, speeches, strict=True):
                 prompt = prompt_ids(line.text, speaker, voice.tokenizer, self.space)
                 codes = one.extracted.codes
                 facts = {"n_frames": codes.shape[1], "problem": one.extracted.problem}
-                facts |= {"n_invalid": invalid_frames(voice.reader, prompt, codes)}
+                facts |= {"n_invalid": invalid_frames(reader, prompt, codes)}
                 facts |= {"duration": one.seconds}
                 path = self.path(name, line)
                 self.keep(self.key(mark, line), path, one.audio, one.sample_rate, **facts)
@@ -237,13 +246,14 @@ def invalid_frames(reader: Reader, prompt: Sequence[int], codes: Ids) -> int:
     space, n_frames = reader.space, codes.shape[1]
     if not n_frames:
         return 0
-    opened = [*prompt, space.start_of_ai, space.start_of_speech]
+    opened = reader.opened(prompt)
     said = (codes.T + space.layer_starts).reshape(-1)  # (N,)
     length = torch.tensor([len(opened)])
     places = [reader.positions(length, n) for n in range(len(said))]
+    ids = torch.tensor([[*opened, *said.tolist()]], device=reader.device)
     hidden = reader.model.model(
-        input_ids=torch.tensor([[*opened, *said.tolist()]], device=reader.device),
-        attention_mask=torch.ones(1, len(opened) + len(said), dtype=torch.long).to(reader.device),
+        **reader.inputs(ids, torch.ones_like(ids, dtype=torch.bool)),
+        attention_mask=torch.ones_like(ids),
         position_ids=torch.cat([torch.arange(len(opened))[None], *places], 1).to(reader.device),
         use_cache=False,
     ).last_hidden_state[0, len(opened) - 1 : -1]  # (N, D)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kani.dataset import IGNORED, KaniBatch, KaniPlan
 from kani.loss import kani_loss, layer_of, predictions, token_losses
+from kani.projection import inputs_with_speakers
 from kani.tokens import TokenSpace
 from ttscommon import lora, probe
 from ttscommon.batching import move
@@ -40,8 +41,15 @@ class KaniStage(nn.Module):
 
     def hidden(self, batch: KaniBatch) -> Tensor:
         """(B, T, D) before the head."""
+        inputs = inputs_with_speakers(
+            self.model,
+            batch.input_ids,
+            batch.segments > 0,
+            self.space.pad_token,
+            batch.speaker_embeddings,
+        )
         return self.model.model(
-            input_ids=batch.input_ids,
+            **inputs,
             attention_mask=batch.attention_mask,
             position_ids=None if batch.is_plain else batch.positions,
             use_cache=False,

@@ -236,15 +236,30 @@ def prompt_ids(
     return [space.start_of_human, *words, space.end_of_text, space.end_of_human]
 
 
+def with_place(prompt: list[int], space: TokenSpace) -> list[int]:
+    """A prompt with a place for the speaker's embedding, behind its first id.
+
+    `pad_token` holds it, which no clip has otherwise and which counts as text.
+    """
+    return [prompt[0], space.pad_token, *prompt[1:]]
+
+
 def training_sequence(
     text: str,
     speaker: str | None,
     audio_ids: Sequence[int] | Ids,
     tokenizer: TextTokenizer,
     space: TokenSpace,
+    *,
+    has_place: bool = False,
 ) -> TrainingSequence:
-    """A clip, prompt and answer."""
+    """A clip, prompt and answer.
+
+    Args:
+        has_place: for the speaker's embedding
+    """
     prompt = prompt_ids(text, speaker, tokenizer, space)
+    prompt = with_place(prompt, space) if has_place else prompt
     opened = [*prompt, space.start_of_ai, space.start_of_speech]
     audio = np.asarray(audio_ids, dtype=np.int64).tolist()
     return TrainingSequence([*opened, *audio, space.end_of_speech, space.end_of_ai], len(opened))

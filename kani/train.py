@@ -19,6 +19,7 @@ from kani.dataset import KaniPlan
 from kani.outputs import base_fingerprint, read_finished, require_replaceable, write_model
 from kani.positions import audio_step_of
 from kani.prepared import Prepared
+from kani.projection import embedding_dim
 from kani.tasks import KaniStage, KaniTask, Origin, probed
 from kani.tracking import tracked
 from kani.weights import load_language_model, read_config
@@ -291,6 +292,8 @@ class Training:
             log.info("trains %-40s %10.3f M", name, count / 1e6)
         scale = self.job.experiment.lora_args.scale
         log.info("updates are scaled by %.2f; plain LoRA with alpha = r by 1", scale)
+        if embedding_dim(self.model) and not self.plan.has_speakers:
+            log.warning("this base takes speaker embeddings, and no data set names speaker_emb")
         if self.args.bf16 and self.amp == "no":
             log.info("bf16 is for a GPU; here all is computed in float32")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from kani.codec_weights import load_codec
-from kani.positions import STRETCH, stretch, stretches
+from kani.positions import FACTOR, stretch, stretches
+from kani.projection import PROJECTION, add_projection
 from kani.tokens import TokenSpace
 from ttscommon.errors import UserError
 from ttscommon.files import read_json
@@ -50,7 +52,7 @@ def load_language_model(
     from transformers import Lfm2ForCausalLM
 
     try:
-        with without_bars():
+        with without_bars(), _without_report():
             loaded: Any = Lfm2ForCausalLM.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -66,15 +68,30 @@ def load_language_model(
     if wrong:
         raise UserError(f"{len(wrong)} tensors are missing, {wrong[0]} first", where=folder)
     others = sorted(map(str, found["unexpected_keys"]))
-    factors = [name for name in others if name.endswith(STRETCH)]
+    used = [name for name in others if name == PROJECTION]
     if stretches(config):
-        stretch(model, _tensors(folder, factors), config, folder)
-    unused = [name for name in others if name not in factors or not stretches(config)]
+        used += [name for name in others if FACTOR.fullmatch(name)]
+    extra = _tensors(folder, used)
+    if PROJECTION in extra:
+        add_projection(model, extra.pop(PROJECTION), folder)
+    if stretches(config):
+        stretch(model, extra, config, folder)
+    unused = [name for name in others if name not in used]
     if unused:
-        log.warning(
-            "%d tensors aren't used, such as a speaker embedding's: %s", len(unused), unused[0]
-        )
+        log.warning("%d tensors aren't used: %s", len(unused), ", ".join(unused[:3]))
     return model.to(device).eval().requires_grad_(False)
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Keep transformers from telling of tensors that it doesn't know; we do know some."""
+    chatter = logging.getLogger("transformers.modeling_utils")
+    before = chatter.level
+    chatter.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        chatter.setLevel(before)
 
 
 def _tensors(folder: Path, names: Sequence[str]) -> dict[str, Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ttscommon.errors import UserError
 
@@ -207,8 +208,11 @@ class TrainConfig:
     input_noise: float = field(
         default=0.6, metadata={"help": "noise on the predictor's inputs, U(0, this) per clip"}
     )
-    join_two: float = field(default=0.25, metadata={"help": "chance of joining two clips"})
-    join_three: float = field(default=0.20, metadata={"help": "chance of joining three"})
+    join_two: float = field(default=0.25, metadata={"help": "share of clips joined in twos"})
+    join_three: float = field(default=0.20, metadata={"help": "share of clips joined in threes"})
+    phoneme_share: float = field(
+        default=0.5, metadata={"help": "rows read as phonemes, with text form mixed"}
+    )
     flow_draws: int = field(default=4, metadata={"help": "noise draws per state, head flow"})
     evaluate_every: int = field(default=500, metadata={"help": "steps between evaluations"})
     save_every: int = field(default=200, metadata={"help": "steps between resume points"})
@@ -240,6 +244,8 @@ class TrainConfig:
             raise UserError(f"ema_decay must be below 1, got {self.ema_decay}")
         if not 0 <= self.replay_share < 1:
             raise UserError(f"replay_share must be in [0, 1), got {self.replay_share}")
+        if not 0 <= self.phoneme_share <= 1:
+            raise UserError(f"phoneme_share must be in [0, 1], got {self.phoneme_share}")
         if self.joint and self.autoencoder != "train":
             raise UserError(f"joint trains the autoencoder; autoencoder is '{self.autoencoder}'")
         if self.replay_share and self.autoencoder == "train":
@@ -280,3 +286,13 @@ class TrainConfig:
             evaluate_every=40,
             validation_share=0.1,
         )
+
+
+def speaks(training: Mapping[str, Any], step: int) -> bool:
+    """Whether a checkpoint's predictor was trained: one step of it comes with a mere autoencoder.
+
+    Args:
+        training: the settings that the checkpoint keeps
+        step: optimizer steps behind it
+    """
+    return training.get("stage") != "autoencoder" and step > 1

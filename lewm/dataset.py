@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lewm.config import ModelConfig, TrainConfig
 from lewm.features import FeatureStore
+from lewm.joining import Row, joined_rows
 from lewm.text import MAX_TEXT_BYTES, PHONEMES_FOLLOW, encode, encode_all, has_espeak
 from ttscommon.batching import BatchKey, length_buckets, pad
 from ttscommon.checkpoints import fingerprint
@@ -284,9 +285,9 @@ class SpeechPlan:
     ):
         self.sentences, self.frames, self.config = sentences, frames, config
         self.n_frames, self.items, self.stride = n_frames, np.asarray(items), stride
-        self.limit, self.augment = limit, augment
-        self.downsample = downsample
+        self.augment, self.downsample = augment, downsample
         self.frame_budget = config.batch_frames * stride // downsample
+        self.limit = min(limit, self.frame_budget or limit)
         self.fingerprint = fingerprint(data, list(items), *sentences.fallback)
 
     def epoch(self, epoch: int) -> list[BatchKey]:
@@ -297,19 +298,26 @@ class SpeechPlan:
                 f"--batch-frames {config.batch_frames} is too little for the longest clip",
                 fix=f"--batch-frames {longest * self.downsample // self.stride}, or 0 for no limit",
             )
-        keys = length_buckets(
-            self.n_frames[self.items],
-            batch_size=config.batch_size,
-            frame_budget=self.frame_budget,
-            seed=config.seed,
-            epoch=epoch,
-        )
-        return [
-            BatchKey(epoch, k.position, tuple(self.items[list(k.items)].tolist())) for k in keys
-        ]
+        rows = self._rows(epoch)
+        keys: list[BatchKey] = []
+        for n in sorted({len(row) for row in rows}):  # joined alike, so that little is padding
+            alike = [row for row in rows if len(row) == n]
+            buckets = length_buckets(
+                np.array([self._length(row) for row in alike]),
+                batch_size=max(1, round(config.batch_size / n)),
+                frame_budget=self.frame_budget,
+                seed=config.seed,
+                epoch=epoch,
+            )
+            for bucket in buckets:
+                items = tuple(item for row in bucket.items for item in alike[row])
+                keys.append(BatchKey(epoch, len(keys), items, per_row=n))
+        random = np.random.default_rng(seed_for(config.seed, "batches", epoch))
+        return [keys[i] for i in random.permutation(len(keys))]
 
     def load(self, key: BatchKey) -> SpeechBatch:
-        rows = self._rows(key)
+        n = key.per_row
+        rows = [key.items[i : i + n] for i in range(0, len(key.items), n)]
         speech, speech_mask = pad([self._joined(row) for row in rows])
         readings = self._readings(key, len(rows))
         text_ids, text_mask = pad(
@@ -336,31 +344,20 @@ class SpeechPlan:
         if not self.augment:
             return [row % 2 == 1 for row in range(n_rows)]
         seed = seed_for(self.config.seed, "reading", key.epoch, key.position)
-        return (np.random.default_rng(seed).random(n_rows) < 0.5).tolist()
+        return (np.random.default_rng(seed).random(n_rows) < self.config.phoneme_share).tolist()
 
-    def _rows(self, key: BatchKey) -> list[list[int]]:
-        """The batch's clips in rows: joined in ones, twos or threes, the same for a whole batch."""
+    def _rows(self, epoch: int) -> list[Row]:
         if not self.augment:
-            return [[item] for item in key.items]
-        random = np.random.default_rng(seed_for(self.config.seed, "join", key.epoch, key.position))
-        two, three = self.config.join_two, self.config.join_three
-        n = int(random.choice([1, 2, 3], p=[1 - two - three, two, three]))
-        rows: list[list[int]] = []
-        for item in random.permutation(key.items).tolist():
-            home = next((row for row in rows if len(row) < n and self._may_join(row, item)), None)
-            if home is None:
-                rows.append([item])
-            else:
-                home.append(item)
-        return rows
+            return [(item,) for item in self.items.tolist()]
+        shares = self.config.join_two, self.config.join_three
+        sentences = self.sentences
+        voices = sentences.speakers * (sentences.languages.max() + 1) + sentences.languages
+        random = np.random.default_rng(seed_for(self.config.seed, "join", epoch))
+        return joined_rows(self.items, voices[self.items], shares, self._may_join, random)
 
-    def _may_join(self, row: list[int], item: int) -> bool:
-        same = (
-            self.sentences.speakers[row[0]] == self.sentences.speakers[item]
-            and self.sentences.languages[row[0]] == self.sentences.languages[item]
-        )
-        n_bytes = sum(self.sentences.n_bytes(i) + 1 for i in [*row, item])
-        return bool(same and n_bytes <= MAX_TEXT_BYTES and self._length([*row, item]) <= self.limit)
+    def _may_join(self, row: Sequence[int]) -> bool:
+        n_bytes = sum(self.sentences.n_bytes(item) + 1 for item in row)
+        return n_bytes <= MAX_TEXT_BYTES and self._length(row) <= self.limit
 
     def _joined(self, row: Sequence[int]) -> Tensor:
         """Clips one after the other, each cut to whole latents so that the parts stay aligned."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +62,7 @@ class ReplayPlan:
         passes = CountedEpochs(self.replayed).all_keys()
         batches = [key for _, key in zip(range((epoch + 1) * n), passes, strict=False)][-n:]
         keys += [
-            BatchKey(key.epoch, key.position, tuple(item + self.first for item in key.items))
-            for key in batches
+            replace(key, items=tuple(item + self.first for item in key.items)) for key in batches
         ]
         order = np.random.default_rng(seed_for(self.seed, "mix", epoch)).permutation(len(keys))
         return [keys[i] for i in order]
@@ -72,7 +71,7 @@ class ReplayPlan:
         if key.items[0] < self.first:
             return self.own.load(key)
         items = tuple(item - self.first for item in key.items)
-        return self.replayed.load(BatchKey(key.epoch, key.position, items))
+        return self.replayed.load(replace(key, items=items))
 
 
 def said_by(
@@ -93,6 +92,7 @@ def said_by(
     with processes(device).main_process_first():
         known = read_json(note) if note.exists() and path.exists() else {}
         if known.get("made_from") != made_from:
+            note.unlink(missing_ok=True)  # a kill must not leave it beside other latents
             said = _say(Engine(base, device=device, vocoder="griffinlim"), texts, n, seed, path)
             write_json(note, {"made_from": made_from, **said})
     said = read_json(note)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lewm.config import ModelConfig
+from lewm.config import ModelConfig, speaks
 from lewm.model import LeWMTTS
 from ttscommon.checkpoints import read_tensors
 from ttscommon.config import differences, from_dict, to_dict
@@ -59,7 +59,7 @@ class CheckpointInfo:
     @property
     def speaks(self) -> bool:
         """Whether its predictor was trained: one step of it comes with a mere autoencoder."""
-        return self.training.get("stage") != "autoencoder" and self.step > 1
+        return speaks(self.training, self.step)
 
 
 def save(folder: Path, model: LeWMTTS, info: CheckpointInfo) -> None:

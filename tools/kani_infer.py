@@ -50,6 +50,11 @@ def build_parser() -> Parser:
     data.add_argument(
         "--speaker-id", help="as in dataset_config.yaml; for kani-tts-2 a language, such as en_us"
     )
+    data.add_argument(
+        "--reference-audio", "-r", type=Path, nargs="+", metavar="FILE",
+        help="for kani-tts-2: recordings of the voice, with --voice-encoder",
+    )  # fmt: skip
+    data.add_argument("--embeddings", "-e", type=Path, help="the same as a stored embedding")
     decoding.add_argument("--seed", type=int, help="the same gives the same sound (default: 0)")
     add_config_flags(decoding, Sampling, DECODING)
     add_config_flags(decoding, Segments, SEGMENTS)
@@ -57,6 +62,9 @@ def build_parser() -> Parser:
     model.add_argument("--model-dir", type=Path, required=True, help="folder of the model")
     model.add_argument(
         "--codec", type=Path, required=True, help="weights of NanoCodec: .nemo or .safetensors"
+    )
+    model.add_argument(
+        "--voice-encoder", type=Path, help="folder of it, which hears --reference-audio"
     )
     model.add_argument("--lora-path", type=Path, help="folder of an adapter")
     model.add_argument(
@@ -94,11 +102,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_new([*paths, *others], overwrite=args.overwrite)
     for path in (paths[0], *others):
         require_writable(path)
+    embedding = _embedding(args)
     voice = _voice(args, config)
     _warn_of_speaker(args, texts)
     speak = _streamed if args.stream else _at_once
     how = {
         "speaker": args.speaker_id,
+        "speaker_embedding": embedding,
         "sampling": sampling,
         "segments": Segments(**given(args, Segments)),
     }
@@ -120,10 +130,28 @@ def _require_inputs(parser: Parser, args: argparse.Namespace) -> None:
         parser.error(f"--output writes a .wav file, got {args.output}")
     if args.lora_scale is not None and args.lora_path is None:
         parser.error("--lora-scale is the strength of --lora-path FOLDER")
+    if bool(args.voice_encoder) != bool(args.reference_audio):
+        parser.error("--reference-audio FILE and --voice-encoder FOLDER go together")
+    if args.embeddings and args.reference_audio:
+        parser.error("one voice: --reference-audio FILE or --embeddings FILE, not both")
 
 
 def _sampling(args: argparse.Namespace, config: InferenceConfig) -> Sampling:
     return config.generation.sampling(**{**given(args, Sampling), "seed": args.seed or 0})
+
+
+def _embedding(args: argparse.Namespace) -> Any:
+    """Of the voice, if one is given; what can't be used is told before the model is read."""
+    if not (args.embeddings or args.reference_audio):
+        return None
+    from kani.projection import dim_in
+    from kani.speaker_embedding import read_embedding, voice_of
+    from ttscommon.machine import pick_device
+
+    dim_in(args.model_dir)
+    if args.embeddings:
+        return read_embedding(args.embeddings)
+    return voice_of(args.reference_audio, args.voice_encoder, pick_device(args.device))
 
 
 def _voice(args: argparse.Namespace, config: InferenceConfig) -> Any:
@@ -150,7 +178,7 @@ def _voice(args: argparse.Namespace, config: InferenceConfig) -> Any:
 
 def _warn_of_speaker(args: argparse.Namespace, texts: Sequence[str]) -> None:
     """A prompt with another beginning than those it learned is one that a model has never seen."""
-    from kani.outputs import trained_speakers
+    from kani.outputs import learned_voices, trained_speakers
     from kani.tokens import speaker_prefix
 
     names = trained_speakers(args.model_dir, args.lora_path)
@@ -160,6 +188,9 @@ def _warn_of_speaker(args: argparse.Namespace, texts: Sequence[str]) -> None:
     if names and strange:
         shown = ", ".join(names), strange[0][:60]
         log.warning("this model was trained with --speaker-id %s: '%s'", *shown)
+    is_told = args.embeddings or args.reference_audio
+    if not is_told and learned_voices(args.model_dir, args.lora_path):
+        log.warning("this model was trained with speaker embeddings: --embeddings FILE")
 
 
 def _at_once(
@@ -224,6 +255,7 @@ def _report(
         "codec": str(args.codec),
         "lora": str(args.lora_path) if args.lora_path else None,
         "speaker_id": args.speaker_id,
+        "voice": [str(path) for path in args.reference_audio or [args.embeddings] if path],
         "sampling": asdict(sampling),
         "results": results,
     }

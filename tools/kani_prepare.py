@@ -33,6 +33,10 @@ def build_parser() -> Parser:
     model.add_argument(
         "--config-dir", type=Path, default=CONFIG_DIR, help="folder of the six YAML files"
     )
+    model.add_argument(
+        "--voice-encoder", type=Path,
+        help="folder of it, for kani-tts-2: adds the speaker's embedding as column speaker_emb",
+    )  # fmt: skip
     out.add_argument("--output-dir", type=Path, help="default: training/<speaker>/kani")
     add_device(machine)
     add_config_flags(machine, PrepareConfig, ["workers"])
@@ -47,12 +51,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     space = read(ModelConfig, args.config_dir / "model_config.yaml").require().space
     from kani.preprocess import prepare  # torch loads here, so --help stays instant
 
-    report = prepare(speaker, output, args.codec, config, space=space, device=args.device)
+    report = prepare(
+        speaker,
+        output,
+        args.codec,
+        config,
+        space=space,
+        speaker_encoder=args.voice_encoder,
+        device=args.device,
+    )
     minutes, share = report.seconds / 60, 100 * report.duplicate_share
     print(f"{report.n_clips} clips, {minutes:.1f} minutes, {report.n_encoded} encoded now")
     print(f"{share:.1f} % of the frames repeat the one before; remove_duplicate_frames drops them")
-    print(f"Saved {report.folder}")
-    print(f"Next: name it in {args.config_dir / 'dataset_config.yaml'} as reponame, and")
+    print(f"Saved {report.folder}" + (f" and {report.voice}" if report.voice else ""))
+    also = ", with speaker_emb: speaker_emb" if report.voice else ""
+    print(f"Next: name it in {args.config_dir / 'dataset_config.yaml'} as reponame{also}, and")
     print(f"      python tools/kani_check_config.py --config-dir {args.config_dir}")
 
 

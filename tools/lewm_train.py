@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a clone, uninstalled
 
-from lewm.config import PRESETS, ModelConfig, TrainConfig
+from lewm.config import PRESETS, ModelConfig, TrainConfig, speaks
 from ttscommon.cli import Parser, add_config_flags, add_training_root, given, run
 from ttscommon.config import from_dict, read_mapping, to_dict
 from ttscommon.errors import UserError
@@ -107,9 +107,9 @@ def configs(args: argparse.Namespace) -> tuple[ModelConfig, TrainConfig]:
         base = read_json(resolve_checkpoint(args.init_from) / "config.json", format="voxtune.lewm")
         if preset is None:
             sizes = from_dict(ModelConfig, base.get("model", {}), where=args.init_from)
-        info = base.get("info", {})  # as lewm.weights.CheckpointInfo.speaks has it, without torch
-        speaks = info.get("training", {}).get("stage") != "autoencoder" and info.get("step", 0) > 1
-        if speaks and not train_settings.get("joint"):
+        info = base.get("info", {})
+        is_voice = speaks(info.get("training", {}), info.get("step", 0))
+        if is_voice and not train_settings.get("joint"):
             tuning = TrainConfig.fine_tuning()
     model_settings = {**to_dict(sizes), **model_part, **given(args, ModelConfig)}
     return (

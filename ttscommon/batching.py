@@ -23,11 +23,16 @@ B_co = TypeVar("B_co", covariant=True)
 
 @dataclass(frozen=True)
 class BatchKey:
-    """Names one batch of a run; everything random in it derives from these numbers."""
+    """Names one batch of a run; everything random in it derives from these numbers.
+
+    Attributes:
+        per_row: so many items, one after the other, make a row of the batch
+    """
 
     epoch: int
     position: int
     items: tuple[int, ...]
+    per_row: int = 1
 
 
 class BatchPlan(Protocol[B_co]):

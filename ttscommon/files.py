@@ -14,6 +14,11 @@ from typing import Any
 
 from ttscommon.errors import UserError
 
+WEIGHTS = ".safetensors"
+# Who may read a new file. It can only be asked for by setting it.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -22,6 +27,8 @@ def atomic(path: Path) -> Iterator[Path]:
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield draft
+        if path.suffix == WEIGHTS:
+            _let_others_read(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -41,6 +48,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     draft.mkdir()
     try:
         yield draft
+        for file in draft.rglob(f"*{WEIGHTS}"):
+            if not file.is_symlink():
+                _let_others_read(file)
         if path.exists():
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
@@ -48,6 +58,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _let_others_read(file: Path) -> None:
+    """As a file is that was opened for writing; safetensors writes for its owner alone."""
+    file.chmod(0o666 & ~_UMASK)
 
 
 def _remove_left_drafts(path: Path) -> None:

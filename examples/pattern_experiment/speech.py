@@ -11,8 +11,9 @@ never heard.
 Stages, each of which goes on where it was stopped; without --stage all are run in this order:
 bank: the voices say the phrases; codec: from sound to codes and back; ceiling: is a recording
 understood after it was codes? Nothing gets better than that; corpus: the speakers' recordings, as
-codes; base: the language model learns to speak; patterns: the two people's patterns are learned;
-speak: all conditions say the texts of the test; judge: Whisper, a voice detector, and the table.
+codes; base: the language model learns to speak; patterns: the two people's patterns are learned,
+and adapters with and without them; speak: all conditions say the texts of the test; judge: Whisper,
+a voice detector, and the table.
 
 examples/embedded_voice/README.md, step 2, says which packages speak, and step 2 of
 examples/closed_grammar/README.md how Whisper is put together.

@@ -13,22 +13,23 @@ from kani.dataset import LearnedClip, collate
 from kani.positions import audio_step_of
 from kani.tasks import KaniStage
 from kani.tokens import frame_positions
+from kani.train import train
 from kani.weights import load_language_model
 from tests.kani.golden import SPACE as RELEASED
 from tests.kani.golden import described
-from tests.kani.made_up_jobs import SPACE
+from tests.kani.made_up_jobs import SPACE, data_of, experiment, job_of
 from ttscommon.errors import UserError
 from ttscommon.files import read_json, write_json
 
-ALPHA = "model.layers.{}.self_attn.alpha_weight"
+ALPHA = "model.learnable_rope_layers.{}.alpha_weight"  # as the public program saves it
 
 
-def second(base, folder, weights):
+def second(base, folder, weights, shape=()):
     """A model of kani-tts-2's kind, with these numbers."""
     shutil.copytree(base, folder)
     settings = {"use_learnable_rope": True, "alpha_min": 0.1, "alpha_max": 2.0, "audio_step": 1.0}
     write_json(folder / "config.json", read_json(folder / "config.json") | settings)
-    found = {ALPHA.format(n): torch.tensor(float(w)) for n, w in weights.items()}
+    found = {ALPHA.format(n): torch.full(shape, float(w)) for n, w in weights.items()}
     tensors = load_file(folder / "model.safetensors")
     save_file({**tensors, **found}, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
@@ -50,13 +51,32 @@ def test_each_layer_stretches_its_positions(base, tmp_path):
     other = load_language_model(second(base, tmp_path / "other", {1: 0.4, 3: -3}), space=SPACE)
     assert not torch.allclose(logits(other), expected, atol=1e-3)
     other.save_pretrained(tmp_path / "saved")
+    names = set(load_file(tmp_path / "saved" / "model.safetensors"))
+    assert {ALPHA.format(1), ALPHA.format(3)} <= names
     again = load_language_model(tmp_path / "saved", space=SPACE)
     torch.testing.assert_close(logits(again), logits(other), atol=0, rtol=0)
+    listed = load_language_model(
+        second(base, tmp_path / "listed", {1: 0.4, 3: -3}, (1,)), space=SPACE
+    )
+    torch.testing.assert_close(logits(listed), logits(other), atol=0, rtol=0)
 
 
-def test_numbers_that_fit_no_layer_are_refused(base, tmp_path):
+@pytest.mark.parametrize(
+    ("weights", "shape"), [({1: 0.4}, ()), ({1: 0.4, 2: 1}, ()), ({1: 0, 3: 0}, (2,))]
+)
+def test_numbers_that_fit_no_layer_are_refused(base, tmp_path, weights, shape):
     with pytest.raises(UserError, match="alpha_weight for each of the layers"):
-        load_language_model(second(base, tmp_path / "few", {1: 0.4}), space=SPACE)
+        load_language_model(second(base, tmp_path / "few", weights, shape), space=SPACE)
+
+
+def test_a_merged_model_keeps_its_numbers_by_name(base, tmp_path):
+    folder = second(base, tmp_path / "second", {1: 0.4, 3: -3})
+    job = job_of(tmp_path, folder, experiment(max_steps=1), data=data_of(base))
+    merged = load_file(train(job).model / "model.safetensors")
+    expected = {name: value for name, value in load_file(folder / "model.safetensors").items()}
+    for name in (ALPHA.format(1), ALPHA.format(3)):
+        assert torch.equal(merged[name].reshape(()), expected[name])
+    assert {*merged} == {*expected}
 
 
 def test_batches_count_frames_as_the_public_collator_does():

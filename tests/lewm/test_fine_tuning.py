@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 from pathlib import Path
 from typing import Any, cast
@@ -13,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lewm import weights
+from lewm import replay, weights
 from lewm.config import TrainConfig
-from lewm.replay import ReplayPlan
 from tests.fresh import FRESH
+from tests.lewm.killed import run_until_killed
 from tests.lewm.prepared import prepare_tones
 from tools.lewm_train import build_parser, configs, main
 from ttscommon.batching import BatchKey
@@ -104,6 +103,23 @@ def test_the_base_says_what_is_replayed_once(base: Path, new: Path, tuned: Path,
     assert "predictor was finished" in caplog.text
 
 
+def test_what_was_said_for_another_base_is_forgotten_before_it_is_replaced(
+    base: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Stopped in between, its note would vouch for other latents."""
+
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    note = tmp_path / "said.json"
+    note.write_text('{"made_from": {"base": "another"}}')
+    (tmp_path / "latents.npy").touch()
+    monkeypatch.setattr(replay, "Engine", stop)
+    with pytest.raises(KeyboardInterrupt):
+        replay.said_by(base, ["A text."], 1, 0, tmp_path, "cpu")
+    assert not note.exists()
+
+
 def test_the_plan_names_what_is_frozen(base: Path, new: Path, tmp_path: Path, caplog) -> None:
     with caplog.at_level(logging.INFO):
         more = ("--speaker-steps", "2", "--autoencoder", "keep", "--replay-share", "0")
@@ -114,19 +130,6 @@ def test_the_plan_names_what_is_frozen(base: Path, new: Path, tmp_path: Path, ca
     assert not (tmp_path / "runs/replay").exists()
     parts = {"predictor", "text_encoder.speakers"}
     assert changed(base, tmp_path / "final_checkpoint") == parts
-
-
-def run_until_killed(words: list[str], kill_after: str) -> None:
-    """Run the tool and SIGKILL it as soon as `kill_after` exists."""
-    original = weights.save
-
-    def save_then_die(folder, model, info):
-        original(folder, model, info)
-        if Path(kill_after) == folder:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    weights.save = save_then_die
-    main(words)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_a_share_of_the_batches_is_replayed_and_every_clip_in_turn() -> None:
             return key
 
     own, replayed = Plan(6), Plan(5)
-    plan: Any = ReplayPlan(cast(Any, own), cast(Any, replayed), 0.25, 0)
+    plan: Any = replay.ReplayPlan(cast(Any, own), cast(Any, replayed), 0.25, 0)
     epochs = [plan.epoch(epoch) for epoch in range(3)]
     assert [len(keys) for keys in epochs] == [8, 8, 8]
     again = [key.items[0] - 6 for keys in epochs for key in keys if key.items[0] >= 6]

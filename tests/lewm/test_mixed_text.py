@@ -35,14 +35,14 @@ def store(tmp_path: Path, fake_espeak: None) -> FeatureStore:
     return FeatureStore(prepare_tones(tmp_path / "data", n_clips=24))
 
 
-def plan(store: FeatureStore, *, augment: bool) -> SpeechPlan:
+def plan(store: FeatureStore, *, augment: bool, phoneme_share: float = 0.5) -> SpeechPlan:
     sentences, n_frames = Sentences(store, MIXED), store.n_frames
     return SpeechPlan(
         sentences,
         lambda item: torch.zeros(int(n_frames[item]), 2),
         n_frames,
         range(len(store)),
-        TrainConfig(batch_size=8),
+        TrainConfig(batch_size=8, phoneme_share=phoneme_share),
         stride=1,
         downsample=4,
         limit=10_000,
@@ -64,10 +64,11 @@ def forms(plan: SpeechPlan, epoch: int) -> list[str]:
     return found
 
 
-def test_training_reads_about_half_of_the_rows_as_phonemes(store: FeatureStore) -> None:
-    read = plan(store, augment=True)
+@pytest.mark.parametrize("share", [0.5, 0.2, 0.0])
+def test_training_reads_a_share_of_the_rows_as_phonemes(store: FeatureStore, share: float) -> None:
+    read = plan(store, augment=True, phoneme_share=share)
     found = [form for epoch in range(8) for form in forms(read, epoch)]
-    assert 0.35 < found.count("phonemes") / len(found) < 0.65
+    assert found.count("phonemes") / len(found) == pytest.approx(share, abs=0.15 if share else 0)
     assert forms(read, 3) == forms(read, 3)
 
 

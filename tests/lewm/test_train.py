@@ -17,6 +17,7 @@ from lewm import weights
 from lewm.generation import Request
 from lewm.inference_engine import Engine
 from tests.fresh import FRESH, METHOD
+from tests.lewm.killed import run_until_killed
 from tests.lewm.prepared import prepare_tones
 from tools.lewm_train import build_parser, configs, main
 from ttscommon.errors import UserError
@@ -37,19 +38,6 @@ def run_as_one_of_two(rank: int, port: int, words: list[str]) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    main(words)
-
-
-def run_until_killed(words: list[str], kill_after: str) -> None:
-    """Run the tool and SIGKILL it as soon as `kill_after` exists."""
-    original = weights.save
-
-    def save_then_die(folder, model, info):
-        original(folder, model, info)
-        if Path(kill_after) == folder:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    weights.save = save_then_die
     main(words)
 
 
@@ -192,7 +180,8 @@ def test_nothing_is_kept_of_nothing(tmp_path: Path) -> None:
 
 def test_epochs_set_the_number_of_steps(tmp_path: Path) -> None:
     data = prepare_tones(tmp_path / "data", n_clips=9)
-    main(arguments(data, tmp_path / "out", "--epochs", "2"))
+    alone = ("--join-two", "0", "--join-three", "0")
+    main(arguments(data, tmp_path / "out", "--epochs", "2", *alone))
     _, info = weights.load(tmp_path / "out/final_checkpoint")
     assert info.step == 4  # 8 training clips in batches of 4, twice
 

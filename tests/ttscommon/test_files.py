@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from ttscommon.errors import UserError
 from ttscommon.files import (
@@ -33,6 +35,19 @@ def test_a_file_appears_whole_with_its_folders(tmp_path):
         draft.write_text("whole", encoding="utf-8")
         assert not path.exists()
     assert path.read_text(encoding="utf-8") == "whole"
+
+
+def test_weights_may_be_read_by_whom_other_files_may(tmp_path):
+    """safetensors makes its files readable for their owner alone."""
+    other = tmp_path / "other.txt"
+    other.touch()
+    weights = tmp_path / "weights.safetensors"
+    with atomic(weights) as draft:
+        save_file({"x": torch.zeros(1)}, draft)
+    with atomic_folder(tmp_path / "checkpoint") as draft:
+        save_file({"x": torch.zeros(1)}, draft / "model.safetensors")
+    for path in (weights, tmp_path / "checkpoint/model.safetensors"):
+        assert path.stat().st_mode == other.stat().st_mode
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path):

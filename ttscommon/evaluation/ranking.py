@@ -77,7 +77,9 @@ class Ranking:
             change = self.differences.get((one.condition, next_.condition))
             if change is None:  # they have no text in common
                 continue
-            by = f"{abs(change.value):.3f} ({change.low:+.3f} to {change.high:+.3f})"
+            low, high = sorted((change.low, change.high), reverse=change.value < 0)
+            sign = -1 if change.value < 0 else 1
+            by = f"{abs(change.value):.3f} ({sign * low:.3f} to {sign * high:.3f})"
             names = f"{one.place}. {one.condition} and {next_.place}. {next_.condition}"
             if is_sure(change):
                 said.append(f"{names}: apart in {self.metric} by {by}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,14 @@ def test_the_bad_one_is_last_for_sure_and_the_others_share_their_places(evaluati
     assert "not distinguishable" in first
     assert "not distinguishable" not in second
     assert "3. base" in second
+
+
+@pytest.mark.parametrize("metric", ["overall", "cer"])
+def test_the_interval_that_is_told_lies_around_the_distance(evaluation, metric):
+    for sentence in rank(evaluation, metric).sentences():
+        by = sentence.split(" by ")[-1]
+        value, low, high = (float(n) for n in re.findall(r"-?\d+\.\d+", by))
+        assert low <= value <= high
 
 
 def test_one_text_alone_tells_nobody_apart():
