@@ -149,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model_config, config = configs(args)
     processed, output = folders(args)
     from lewm.train import train  # torch loads here, so --help stays instant
+    from ttscommon.machine import processes
 
     words = list(sys.argv[1:] if argv is None else argv)
     command = shlex.join(
@@ -164,6 +165,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         overwrite=args.overwrite,
         resume_command=command,
     )
+    if not processes(args.device).is_main_process:
+        return
     print(f"Best voice: {report.best} (step {report.best_step})")
     print("  " + "  ".join(f"{name} {value:.3f}" for name, value in report.metrics.items()))
     home = Speaker(args.speaker[0], args.training_root) if args.speaker else None

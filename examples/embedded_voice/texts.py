@@ -9,6 +9,7 @@ Example: python examples/embedded_voice/texts.py --wordnet /usr/share/wordnet
 from __future__ import annotations
 
 import csv
+import itertools
 import random
 import re
 import sys
@@ -29,6 +30,8 @@ PARTS_OF_SPEECH = ("noun", "verb", "adj", "adv")
 # Shares of the training texts; everyday sentences come on top.
 SHARES = {"rare": 0.45, "definition": 0.25, "example": 0.16, "list": 0.10, "word": 0.04}
 PLAIN_WRITING = 0.85  # of the texts: a capital and a full stop; the rest has neither
+SENTENCES = ("rare", "definition", "example", "everyday")
+TWO_SENTENCES = 0.15  # of the texts: one after the other, with a pause in the middle of a clip
 MAX_WORDS, MAX_LETTERS = 14, 85
 EVERYDAY_EVERY = 50  # texts between two everyday sentences, as long as there are some
 ENOUGH = 2  # a word that was chosen this often is no reason to take a sentence
@@ -157,25 +160,42 @@ def _draw_hard(sources: Sources, n: int, seed: int) -> list[str]:
 def _training(
     sources: Sources, everyday: Sequence[str], taken: set[str], n: int, seed: int
 ) -> list[Text]:
-    queues = _queues(sources, taken, seed)
+    texts = _singly(_queues(sources, taken, seed), everyday, seed)
+    dice = random.Random(seed_for(seed, "two"))
+    chosen: list[Text] = []
+    for text in texts:
+        second = None
+        if text.kind in SENTENCES and dice.random() < TWO_SENTENCES:
+            second = next((other for other in texts if other.kind in SENTENCES), None)
+        both = (
+            text if second is None else Text(f"{written(text.text)} {written(second.text)}", "two")
+        )
+        chosen.append(both)
+        if len(chosen) == n:
+            break
+    return chosen
+
+
+def _singly(
+    queues: dict[str, Iterator[str | None]], everyday: Sequence[str], seed: int
+) -> Iterator[Text]:
+    """Everyday sentences every now and then, and between them the kinds by their shares."""
     dice = random.Random(seed_for(seed, "kinds"))
     asked = iter(everyday)
-    chosen: list[Text] = []
-    while len(chosen) < n:
-        text = next(asked, None) if len(chosen) % EVERYDAY_EVERY == 0 else None
+    for number in itertools.count():
+        text = next(asked, None) if number % EVERYDAY_EVERY == 0 else None
         if text is not None:
-            chosen.append(Text(text, "everyday"))
+            yield Text(text, "everyday")
             continue
         kind = dice.choices(list(SHARES), list(SHARES.values()))[0]
         for name in dict.fromkeys((kind, "example", "definition", "rare")):
             text = next(queues[name], None)
             if text is not None:
                 is_plain = dice.random() < PLAIN_WRITING
-                chosen.append(Text(written(text) if is_plain else text, name))
+                yield Text(written(text) if is_plain else text, name)
                 break
         else:
-            break
-    return chosen
+            return
 
 
 def _queues(sources: Sources, taken: set[str], seed: int) -> dict[str, Iterator[str | None]]:

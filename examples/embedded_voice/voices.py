@@ -39,9 +39,9 @@ class Voice:
 VOICES = (
     Voice("heart", "hibari", "heart", 100),
     Voice("joe", "vits", "joe", 24, pace=1.05),
-    Voice("heart_low", "hibari", "heart", 24, size=0.86),
+    Voice("heart_low", "hibari", "heart", 24, size=0.86, pace=0.9),
     Voice("heart_high", "hibari", "heart", 18, size=1.12),
-    Voice("heart_deep", "hibari", "heart", 24, size=0.84, pitch=0.65),
+    Voice("heart_deep", "hibari", "heart", 24, size=0.84, pitch=0.65, pace=0.82),
     Voice("joe_low", "vits", "joe", 5, size=0.91),
     Voice("joe_high", "vits", "joe", 8, size=1.15, pace=1.05),
     Voice("slt", "flite", "slt", 12),
