@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 LANGUAGE = "en-us"  # espeak-ng's name of it
 CLIP_BYTES = 150_000  # of a clip of 5 s, for the check of the disk
 HELD_OUT = ("hard", "plain")
+PACKAGES = Path("checkpoints/packages")
 SpeakAll = Callable[[Voice, Sequence[str], int], Sequence[Any]]  # texts and a seed to sounds (S,)
 
 
@@ -172,7 +173,7 @@ def build_parser() -> Parser:
     machine.add_argument(
         "--packages",
         type=Path,
-        default=Path("checkpoints/packages"),
+        default=PACKAGES,
         help="folder with the engines' packages, see README.md",
     )
     return parser

@@ -1,9 +1,9 @@
 """Tune the embedded voice on speakers it never heard, whole and with each part left out.
 
-Three speakers say the bundled person's 40 prompts: that person, flite's diphone voice kal16 (a man)
-and espeak-ng's formant voice en-us+f2 (a woman's). Kokoro's voices are all in the base, so none of
-them could be a stranger. Every fourth prompt is held out, the rest is about 130 seconds. Each
-result is written as soon as it's there; stopped, the same command goes on.
+Three speakers say the bundled person's 40 prompts: that person, Kokoro's voice kumo (a man's, from
+another engine) and flite's diphone voice kal16 (a man's). Every fourth prompt is held out, the rest
+is about 130 seconds. Each result is written as soon as it's there; stopped, the same command goes
+on.
 
 Example: python examples/embedded_voice/finetune.py --whisper-model checkpoints/whisper-base
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run from a clone, uninstalled
+from examples.embedded_voice.corpus import PACKAGES
 from examples.embedded_voice.texts import ROOT
 from lewm.config import TrainConfig
 from lewm.embedded_voice import EMBEDDED_VOICE
@@ -27,12 +28,15 @@ from ttscommon.files import read_json, write_json
 FORMAT, VERSION = "voxtune.embedded_voice.finetune", 1
 MEASURED = Path(__file__).with_name("measured") / "finetune.json"
 HUMAN = Path(__file__).parents[1] / "sample_speaker"
-# What each speaker's prompts are made with, given a text and the file to write; none: recorded.
+# Who says the prompts: a command, given a text and the file to write; a voice of `voices`; none:
+# recorded.
 COMMANDS = {
     "human": (),
+    "kumo": (),
     "kal": ("flite", "-voice", "kal16", "-t", "{text}", "-o", "{path}"),
     "formant": ("espeak-ng", "-v", "en-us+f2", "-w", "{path}", "{text}"),
 }
+STRANGERS = ("human", "kumo", "kal")
 BASE, ALONE = "the base", "speaker table alone"
 # What differs from the recipe. The last is how the reference did it, and lost half of the words.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -58,7 +62,7 @@ def build_parser() -> Parser:
         parser.add_argument_group, ("data", "training", "machine", "output")
     )
     data.add_argument("--init-from", type=Path, default=EMBEDDED_VOICE, help="voice to tune")
-    data.add_argument("--speaker", nargs="+", default=list(COMMANDS), help="who: human kal formant")
+    data.add_argument("--speaker", nargs="+", default=STRANGERS, help=f"who: {' '.join(COMMANDS)}")
     data.add_argument("--variants", nargs="+", default=list(VARIANTS), help="which, by name")
     data.add_argument(
         "--texts", type=Path, default=ROOT / "texts/plain.csv", help="plain sentences to read"
@@ -68,6 +72,9 @@ def build_parser() -> Parser:
     training.add_argument("--config", type=Path, help="settings laid over the recipe's")
     machine.add_argument(
         "--whisper-model", "-w", default="base", help="name, .pt or CTranslate2 folder"
+    )
+    data.add_argument(
+        "--packages", type=Path, default=PACKAGES, help="folder with the engines' packages"
     )
     machine.add_argument("--vocoder", default="griffinlim", help="griffinlim or vocos:FOLDER")
     add_device(machine)

@@ -6,6 +6,7 @@ import csv
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from examples.embedded_voice.finetune import COMMANDS, HUMAN
 from examples.embedded_voice.hearing import Ear
 from examples.embedded_voice.scoring import Numbers, score_words
 from examples.embedded_voice.texts import read_texts
+from examples.embedded_voice.voices import SAMPLE_RATE, named
 from lewm import weights
 from lewm.config import PreprocessConfig, TrainConfig
 from lewm.embedded_voice import EMBEDDED_SPEAKER
 from lewm.inference_engine import Engine
 from lewm.preprocess import prepare
 from lewm.train import train
+from ttscommon import audio
 from ttscommon.errors import UserError
 from ttscommon.evaluation.voices import mean_voice, similarity
 from ttscommon.files import atomic_folder, read_json, write_json
@@ -138,11 +141,28 @@ class Tuning:
                 continue
             with atomic_folder(folder) as draft:
                 (draft / "audio").mkdir(parents=True)
-                said = [_said(speaker, row, draft) for row in chosen]
+                said = self._said(speaker, chosen, draft)
                 with (draft / "transcripts.csv").open("w", encoding="utf-8", newline="") as file:
                     writer = csv.DictWriter(file, ["audio_path", "text"])
                     writer.writeheader()
                     writer.writerows(said)
+
+    def _said(
+        self, speaker: str, rows: Sequence[dict[str, str]], folder: Path
+    ) -> list[dict[str, str]]:
+        """Prompts, recorded or synthesised, in the folder; their rows of its table."""
+        voice = named([speaker])
+        if not voice:
+            return [_said(speaker, row, folder) for row in rows]
+        from examples.embedded_voice.engines import speak_all  # onnxruntime loads here
+
+        sounds = speak_all(voice[0], [row["text"] for row in rows], 0, self.args.packages)
+        told = []
+        for row, sound in zip(rows, sounds, strict=True):
+            name = f"audio/{Path(row['audio_path']).stem}.wav"
+            audio.save(folder / name, sound, SAMPLE_RATE)
+            told.append({"audio_path": name, "text": row["text"]})
+        return told
 
 
 def _said(speaker: str, row: dict[str, str], folder: Path) -> dict[str, str]:

@@ -47,6 +47,8 @@ VOICES = (
     Voice("slt", "flite", "slt", 12),
     Voice("rms", "flite", "rms", 12, pace=1.05),
     Voice("awb", "flite", "awb", 9),
+    # Kokoro's have their turns, but the embedded voice wasn't trained on them: they are strangers
+    # to measure on.
     Voice("kumo", "kokoro", "jm_kumo", 4),
     Voice("alpha", "kokoro", "jf_alpha", 1),
     Voice("gongitsune", "kokoro", "jf_gongitsune", 1),
