@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from kani.outputs import EXPERIMENT_FILE, FORMAT
 from kani.speaking import Pace, invalid_frames, split
 from kani.tokens import TokenSpace
 from kani.weights import load_language_model
+from tests.fresh import FRESH
+from tests.kani.killed import judge_until_killed
 from tests.kani.made_up import prepared
 from tests.kani.made_up_jobs import experiment
 from tools.kani_eval import main, told
@@ -97,8 +100,14 @@ def judged(configs: Path, codec: Path, **changes: Any) -> Ranked:
 
 @pytest.fixture(scope="module")
 def ranked(configs, miniature) -> Ranked:
-    """Stopped while the first model spoke, and gone on with; a clip was lost in between."""
+    """Killed and stopped while the first model spoke, and gone on with; a clip was lost, too."""
     audio = configs.parent / "audio"
+    doomed = FRESH.Process(target=judge_until_killed, args=(configs, miniature[1]))
+    doomed.start()
+    doomed.join()
+    assert doomed.exitcode == -signal.SIGKILL
+    survived = stamps(audio)
+    assert [path.parent.name for path in survived].count("base") == 1
     log, stop = logging.getLogger("kani.speaking"), Stop()
     log.setLevel(logging.INFO)
     log.addHandler(stop)
@@ -108,6 +117,7 @@ def ranked(configs, miniature) -> Ranked:
     before = living()
     spoken = stamps(audio)
     assert {path.parent.name for path in spoken} == {"real", "base"}
+    assert {path for path, time in survived.items() if spoken[path] != time} == set()
     assert not (audio / "ranking.json").exists()
     lost = audio / "base/first_seed0.wav"
     lost.unlink()
