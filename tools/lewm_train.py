@@ -44,7 +44,7 @@ RATES = ["autoencoder_learning_rate", "learning_rate", "warmup_steps", "weight_d
 LOSSES = [
     *("joint", "kl_weight", "sigreg_weight", "spectral_weight", "reconstruction_weight"),
     *("prediction_weight", "stop_weight", "guide_weight", "guide_share", "input_noise"),
-    *("join_two", "join_three", "flow_draws", "ema_decay"),
+    *("join_two", "join_three", "phoneme_share", "flow_draws", "ema_decay"),
 ]
 TUNING = [
     *("speaker_steps", "speaker_learning_rate", "text_encoder", "patience"),
