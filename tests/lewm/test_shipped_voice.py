@@ -18,8 +18,8 @@ from ttscommon import audio
 from ttscommon.metrics import mel_dtw
 
 HELD_OUT = Path(__file__).resolve().parents[1] / "golden/embedded_voice"
-# Nats of mel-DTW, mean of three sentences: the voice is 0.55 from the recordings as phonemes and 0.57
-# as letters; to the recording of another sentence it's 1.28.
+# Nats of mel-DTW, mean of three sentences: the voice is 0.55 from the recordings as phonemes and
+# 0.57 as letters; to the recording of another sentence it's 1.28.
 NEAR = 0.8
 
 
