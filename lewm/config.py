@@ -29,7 +29,7 @@ NOT_NEGATIVE = (
 # Settings of fine-tuning; where they are off, resume points don't speak of them.
 FINE_TUNING = (
     *("speaker_steps", "speaker_learning_rate", "text_encoder", "patience"),
-    *("replay_share", "replay_own_share", "replay_clips", "replay_texts"),
+    *("replay_share", "replay_clips", "replay_texts"),
 )
 
 
@@ -183,10 +183,6 @@ class TrainConfig:
     replay_share: float = field(
         default=0.0, metadata={"help": "share of stage B's batches in the base's own voices"}
     )
-    replay_own_share: float = field(
-        default=0.0,
-        metadata={"help": "share of what the base says for them that it says in the new voice"},
-    )
     replay_clips: int = field(
         default=240, metadata={"help": "sentences the base says for them, if no clips are given"}
     )
@@ -248,9 +244,8 @@ class TrainConfig:
             raise UserError(f"ema_decay must be below 1, got {self.ema_decay}")
         if not 0 <= self.replay_share < 1:
             raise UserError(f"replay_share must be in [0, 1), got {self.replay_share}")
-        for name in ("phoneme_share", "replay_own_share"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise UserError(f"{name} must be in [0, 1], got {value}")
+        if not 0 <= self.phoneme_share <= 1:
+            raise UserError(f"phoneme_share must be in [0, 1], got {self.phoneme_share}")
         if self.joint and self.autoencoder != "train":
             raise UserError(f"joint trains the autoencoder; autoencoder is '{self.autoencoder}'")
         if self.replay_share and self.autoencoder == "train":

@@ -75,38 +75,25 @@ class ReplayPlan:
 
 
 def said_by(
-    base: Path,
-    texts: Sequence[str],
-    n: int,
-    seed: int,
-    folder: Path,
-    device: str,
-    *,
-    new_voices: Sequence[str] = (),
-    own_share: float = 0.0,
+    base: Path, texts: Sequence[str], n: int, seed: int, folder: Path, device: str
 ) -> SaidByBase:
     """Let a base say n of the texts in its voices.
 
     Args:
-        base: checkpoint folder; it may have learned new voices' rows of the speaker table
+        base: checkpoint folder
         folder: keeps them for the next start as long as base, texts and seed are the same
-        new_voices: these
-        own_share: of all sentences, those in them
 
     Raises:
         UserError: if it can say none of them
     """
     weights = hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
     made_from = {"base": weights, "texts": fingerprint(list(texts)), "n": n, "seed": seed}
-    made_from |= {"own_share": own_share} if own_share else {}
     note, path = folder / "said.json", folder / "latents.npy"
     with processes(device).main_process_first():
         known = read_json(note) if note.exists() and path.exists() else {}
         if known.get("made_from") != made_from:
             note.unlink(missing_ok=True)  # a kill must not leave it beside other latents
-            engine = Engine(base, device=device, vocoder="griffinlim")
-            voices = _voices(engine.model.config.speakers, new_voices, n, own_share)
-            said = _say(engine, texts, voices, seed, path)
+            said = _say(Engine(base, device=device, vocoder="griffinlim"), texts, n, seed, path)
             write_json(note, {"made_from": made_from, **said})
     said = read_json(note)
     n_latents = np.array(said.pop("n_latents"))
@@ -114,31 +101,20 @@ def said_by(
     return SaidByBase(**said, n_latents=n_latents, latents=table)
 
 
-def _voices(known: Sequence[str], new: Sequence[str], n: int, own_share: float) -> list[str]:
-    """Who says each of n sentences: the new voices their share, the base's voices as many each."""
-    own = [name for name in known if name in new]
-    others = [name for name in known if name not in new] or [""]
-    n_own = round(n * own_share) if own else 0
-    return [
-        *(own[i % len(own)] for i in range(n_own)),
-        *(others[i % len(others)] for i in range(n - n_own)),
-    ]
-
-
 def _say(
-    engine: Engine, texts: Sequence[str], voices: Sequence[str], seed: int, path: Path
+    engine: Engine, texts: Sequence[str], n: int, seed: int, path: Path
 ) -> dict[str, list[str] | list[int]]:
-    """Speak a sentence in each of the voices and write their latents; runaways are left out."""
+    """Speak n sentences, each voice as many, and write their latents; what ran away is left out."""
     config, language_of = engine.model.config, engine.info.training.get("language_of", {})
+    voices = config.speakers or ("",)
     fitting = [text for text in texts if len(text.encode()) <= engine.info.max_text_bytes] or texts
     shuffled = np.random.default_rng(seed_for(seed, "replay")).permutation(len(fitting))
     order: list[int] = shuffled.tolist()
     requests = [
-        Request(text=fitting[order[i % len(order)]], speaker=voice or None)
-        for i, voice in enumerate(voices)
+        Request(text=fitting[order[i % len(order)]], speaker=voices[i % len(voices)] or None)
+        for i in range(n)
     ]
-    n_voices = len(set(voices))
-    log.info("the base says %d sentences in %d voices, to be replayed", len(voices), n_voices)
+    log.info("the base says %d sentences in %d voices, to be replayed", n, len(voices))
     said = [
         (request, engine.model.destandardise(spoken.latents.to(engine.device)).cpu().numpy())
         for request, spoken in zip(requests, engine.generate(requests), strict=True)

@@ -50,7 +50,7 @@ ONLY_STAGE_B = (
 # And of stage B's settings, those that a new voice's row in the speaker table is learned without.
 ONLY_AFTER_SPEAKER = (
     *("epochs", "predictor_steps", "learning_rate", "text_encoder"),
-    *("replay_share", "replay_own_share", "replay_clips", "replay_texts"),
+    *("replay_share", "replay_clips", "replay_texts"),
 )
 FREE = ("workers", "save_every", "compile", "cache_mels", "patience")
 
@@ -177,7 +177,6 @@ def _train_in_two_stages(material: Material, folders: _Folders) -> FitReport:
         _latent_plan(material, sentences, latents, items)
         for items in (material.training, material.held_out)
     )
-    says = material.init_from  # what is to be replayed
     if config.speaker_steps and model.text_encoder.speakers is not None:
         stage = SpeakerStage(model, config)
         length = config.speaker_steps, config.speaker_learning_rate
@@ -185,7 +184,6 @@ def _train_in_two_stages(material: Material, folders: _Folders) -> FitReport:
         speaker = folders.of("speaker")
         _fit(stage, material, plan, held_out_plan, settings, speaker)
         model, _ = weights.load(speaker.best)
-        says = speaker.best if config.replay_own_share else says
     length = _steps(material, plan), config.learning_rate
     settings = _speaking_fit_config(material, "predictor", *length, patience=config.patience)
     mixed = plan
@@ -194,7 +192,7 @@ def _train_in_two_stages(material: Material, folders: _Folders) -> FitReport:
         replayed = _latent_plan(material, sentences, latents, material.replayed)
         mixed = ReplayPlan(plan, replayed, config.replay_share, config.seed)
     elif config.replay_share:
-        replayed = _said_plan(material, says, texts, folders.output.run("replay"))
+        replayed = _said_plan(material, texts, folders.output.run("replay"))
         mixed = ReplayPlan(plan, replayed, config.replay_share, config.seed)
     stage = PredictorStage(model, config)
     return _fit(stage, material, mixed, held_out_plan, settings, folders.of_voice("predictor"))
@@ -223,21 +221,10 @@ def _replay_texts(material: Material) -> list[str]:
     return [*texts, *read_texts(file)] if config.replay_texts or file.is_file() else texts
 
 
-def _said_plan(
-    material: Material, base: Path | None, texts: Sequence[str], folder: Path
-) -> SpeechPlan:
-    config = material.config
+def _said_plan(material: Material, texts: Sequence[str], folder: Path) -> SpeechPlan:
+    config, base = material.config, material.init_from
     assert base is not None  # or there were nothing to replay
-    said = said_by(
-        base,
-        texts,
-        config.replay_clips,
-        config.seed,
-        folder,
-        material.device_name,
-        new_voices=sorted(set(material.store.speakers) - set(material.base_speakers)),
-        own_share=config.replay_own_share,
-    )
+    said = said_by(base, texts, config.replay_clips, config.seed, folder, material.device_name)
     sentences = Sentences(said, material.model_config, is_tuning=True)
     return _plan(material, sentences, said.latents, said.n_latents, range(len(said.ids)))
 

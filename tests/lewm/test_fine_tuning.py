@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import signal
-from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
@@ -103,17 +101,6 @@ def test_the_base_says_what_is_replayed_once(base: Path, new: Path, tuned: Path,
         main(arguments(new, tuned, base))
     assert (tuned / "runs/replay/latents.npy").stat().st_mtime_ns == written
     assert "predictor was finished" in caplog.text
-
-
-def test_the_base_says_its_share_of_them_in_the_new_voice(
-    base: Path, new: Path, tmp_path: Path
-) -> None:
-    few = ("--autoencoder", "keep", "--speaker-steps", "2", "--predictor-steps", "2")
-    main(arguments(new, tmp_path, base, *few, "--replay-own-share", "0.5"))
-    said = json.loads((tmp_path / "runs/replay/said.json").read_text())
-    assert Counter(said["speakers"]) == {"new": 6, "high": 3, "low": 3}
-    placed = (tmp_path / "runs/speaker/best/model.safetensors").read_bytes()
-    assert said["made_from"]["base"] == hashlib.sha256(placed).hexdigest()
 
 
 def test_what_was_said_for_another_base_is_forgotten_before_it_is_replaced(
