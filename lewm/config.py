@@ -266,24 +266,26 @@ class TrainConfig:
         """From a voice of many speakers to a new one in minutes, with its words kept.
 
         The encoder stays frozen, so that latents keep their meaning. The decoder learns the new
-        timbre, then the speaker table its place among the voices, then the predictor the rest, at
-        a low rate and among the base's own voices. Steps are for about 130 s of speech and five
-        CPU-minutes with the embedded voice; see docs/lewm.md.
+        timbre, then the speaker table its place among the voices, then the predictor the rest,
+        among the base's own voices and with guided attention, without which it loses its place in
+        the text. Steps are for about 130 s of speech and five CPU-minutes with the embedded voice;
+        see docs/lewm.md.
         """
         return cls(
             autoencoder="decoder",
-            autoencoder_steps=250,
+            autoencoder_steps=300,
             autoencoder_learning_rate=5e-4,
             speaker_steps=50,
-            predictor_steps=150,
-            learning_rate=3e-4,
+            predictor_steps=600,
+            learning_rate=1e-3,
             warmup_steps=20,
             text_encoder="keep",
             replay_share=0.5,
-            patience=3,
             batch_size=8,
-            guide_weight=0.0,
-            evaluate_every=40,
+            guide_weight=1.0,
+            guide_share=4.0,
+            evaluate_every=150,
+            eval_texts=4,
             validation_share=0.1,
         )
 

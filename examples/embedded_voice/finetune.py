@@ -46,8 +46,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no speaker phase": {"speaker_steps": 0},
     "decoder kept": {"autoencoder": "keep"},
     "text encoder too": {"text_encoder": "train"},
-    "high rate": {"learning_rate": 1e-3},
-    "no early stop": {"patience": 0},
+    "no guide": {"guide_weight": 0.0},
+    "low rate": {"learning_rate": 3e-4},
+    "fewer steps": {"predictor_steps": 200},
     "everything": {
         **{"autoencoder": "train", "text_encoder": "train"},
         **{"replay_share": 0.0, "speaker_steps": 0},
