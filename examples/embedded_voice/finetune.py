@@ -48,7 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "text encoder too": {"text_encoder": "train"},
     "no guide": {"guide_weight": 0.0},
     "low rate": {"learning_rate": 3e-4},
-    "fewer steps": {"predictor_steps": 200},
+    "high rate": {"learning_rate": 1e-3, "predictor_steps": 600},
     "everything": {
         **{"autoencoder": "train", "text_encoder": "train"},
         **{"replay_share": 0.0, "speaker_steps": 0},
