@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import shlex
 import sys
 import time
@@ -28,8 +29,8 @@ from ttscommon.workspace import Speaker, speaker_flags
 HELD_OUT = 0.2  # of the recordings, where the embedded voice is tuned: enough to compare on
 SETTINGS = ROOT / "configs/lewm_train/demo.yaml"
 NEXT_STEPS = """# your own voice: recordings in training/NAME/dataset/audio, then
-python tools/lewm_preprocess.py --speaker NAME
-python tools/lewm_train.py --speaker NAME --preset small
+python tools/lewm_preprocess.py --speaker NAME --language en-us
+python tools/lewm_train.py --speaker NAME {how}
 python tools/lewm_infer.py --speaker NAME --text "Hello, how are you today?"
 
 # the same comparison with words: does a recogniser understand what was said?
@@ -99,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"4/5  speech       {speaker.outputs}", flush=True)
     compared = demo.TUNED_FROM if base else demo.BASE
     whose = shlex.join(speaker_flags([speaker]))
-    next_steps = NEXT_STEPS.format(speaker=whose, base=compared)
+    how = f"--init-from {shlex.quote(os.path.relpath(base))}" if base else "--preset small"
+    next_steps = NEXT_STEPS.format(speaker=whose, base=compared, how=how)
     outcome = demo.speak(speaker, config, base)
     demo.write_report(speaker, config, outcome, next_steps)
     print(f"5/5  evaluation   {speaker.evaluation}", flush=True)
