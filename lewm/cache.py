@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor
 from lewm.fused_step import FusedPlace, FusedWeights
 from lewm.layers import KeysValues, Rotary
 from lewm.step import Place, StepWeights
+from lewm.window import Window, place_read, spans
 
 
 @dataclass
@@ -33,6 +34,8 @@ class DecodeState:
         longest: no row is longer than this (static mode: max_length)
         static: every step has the same shapes and no host-side number in it, so that one step can
             be captured as a CUDA graph or compiled once; it reads all max_length columns
+        window: what the guided heads see of the text; None for all of it
+        reached: (B,) long, the furthest byte of the text that they have read
     """
 
     weights: list[StepWeights] | FusedWeights
@@ -43,8 +46,12 @@ class DecodeState:
     position: int | None = 0
     longest: int = 0
     static: bool = False
+    window: Window | None = None
+    reached: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
 
     def __post_init__(self) -> None:
+        if len(self.reached) != self.batch_size:
+            self.reached = torch.zeros_like(self.lengths)
         if self.static:
             self.position, self.longest = None, self.max_length
         self._rows = torch.arange(self.batch_size, device=self.lengths.device)
@@ -56,6 +63,8 @@ class DecodeState:
         # One host sync here saves a mask in every layer of every step.
         padded = self.static or not bool(self.text_mask.all())
         self.text_padding = ~self.text_mask[:, None] if padded else None
+        self._bytes = torch.arange(self.text_mask.shape[1], device=self.lengths.device)
+        self._all_text = self._spans() if self.window is None else None
 
     @property
     def batch_size(self) -> int:
@@ -73,7 +82,8 @@ class DecodeState:
     def tensors(self) -> list[Tensor]:
         """Everything that makes up the state in static mode, in a fixed order."""
         assert self.text_padding is not None  # static: always there
-        return [*self.cache, *self.text, self.text_mask, self.text_padding, self.lengths]
+        masks = (self.text_mask, self.text_padding, self.n_text)
+        return [*self.cache, *self.text, *masks, self.lengths, self.reached]
 
     def copy_(self, other: DecodeState) -> None:
         """Take over another static state of the same shapes, in this one's memory."""
@@ -93,7 +103,19 @@ class DecodeState:
 
     def fused_place(self, rotary: Rotary) -> FusedPlace:
         """Where the coming step reads and writes, for fused steps."""
-        return FusedPlace.of(self.lengths, self.n_text, rotary, self.max_length)
+        read = self._spans() if self._all_text is None else self._all_text
+        return FusedPlace.of(self.lengths, read, rotary, self.max_length)
+
+    def hidden_text(self) -> Tensor | None:
+        """What the coming step doesn't see: (B, 1 or H, L) bool, or None where it sees all."""
+        if self.window is None:
+            return self.text_padding
+        begin, end = self._spans().unsqueeze(2).unbind(-1)  # (B, H, 1) each
+        return (self._bytes < begin) | (self._bytes >= end)
+
+    def _spans(self) -> Tensor:
+        """What each head may look at in the coming step: (B, H, 2) long."""
+        return spans(self.n_text, self.text[0].shape[2], self.reached, self.window)
 
     def fill(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Store the first n columns (B, H, n, d) of every row at once."""
@@ -101,18 +123,30 @@ class DecodeState:
         self.cache[0][layer, ..., :n] = keys.mT
         self.cache[1][layer, ..., :n, :] = values
 
-    def advance(self) -> None:
-        """Count the step that was just stored."""
+    def advance(self, attention: Sequence[Tensor] | Tensor) -> None:
+        """Count the step that was just stored.
+
+        Args:
+            attention: its looks at the text, per layer (B, H, L)
+        """
         self.lengths += 1
+        if self.window is not None:
+            torch.maximum(self.reached, place_read(attention), out=self.reached)
         if self.static:
             return
         self.longest += 1
         if self.position is not None:
             self.position += 1
 
-    def stand_at(self, lengths: Sequence[int]) -> None:
-        """Say how many of the columns that `fill` stored are real, row by row."""
+    def stand_at(self, lengths: Sequence[int], attention: Sequence[Tensor]) -> None:
+        """Say how many of the columns that `fill` stored are real, row by row.
+
+        Args:
+            attention: with a window, the looks of each row's last one, per layer (B, H, L)
+        """
         self.lengths.copy_(torch.as_tensor(lengths))
+        if self.window is not None:
+            self.reached.copy_(place_read(attention).masked_fill(self.lengths == 0, 0))
         if not self.static:
             self.longest = max(lengths)
             self.position = self.longest if min(lengths) == self.longest else None
@@ -138,6 +172,8 @@ class DecodeState:
             position=longest if int(lengths.min()) == longest else None,
             longest=longest,
             static=self.static,
+            window=self.window,
+            reached=self.reached[rows],
         )
 
     def merge(self, other: DecodeState) -> DecodeState:
@@ -161,4 +197,6 @@ class DecodeState:
             position=self.position if is_even else None,
             longest=max(self.longest, other.longest),
             static=self.static,
+            window=self.window,
+            reached=torch.cat([self.reached, other.reached]),
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lewm.model import DecodeState, LeWMTTS
+from lewm.window import Window
 from ttscommon.errors import UserError
 
 SHARE_TO_LEAVE = 8  # finished rows leave once they are 1/8 of the batch: leaving copies the cache
@@ -32,6 +33,8 @@ class GenerationSettings:
         temperature: scale of the flow head's noise
         batch_size: rows generated together
         keep_attention: also return each row's alignment map
+        window: what guided heads see of the text while decoding; None for all of it, and all of it
+            for a voice whose heads had no guide
     """
 
     stop_threshold: float = 0.5
@@ -41,6 +44,7 @@ class GenerationSettings:
     temperature: float = 0.6
     batch_size: int = 64
     keep_attention: bool = False
+    window: Window | None = Window()
 
     def __post_init__(self) -> None:
         for name in ("min_frames", "max_frames", "batch_size"):
@@ -49,6 +53,8 @@ class GenerationSettings:
                 raise UserError(f"{name} must be 1 or more, got {value}")
         if self.max_ratio <= 0 or self.temperature < 0:
             raise UserError("max_ratio must be above 0 and temperature 0 or more")
+        if self.window is not None and min(self.window) < 0:
+            raise UserError(f"a window reaches 0 bytes or more each way, got {self.window}")
 
     @property
     def stop_logit(self) -> float:
@@ -106,7 +112,13 @@ def encode_texts(model: LeWMTTS, rows: Sequence[Row], length: int) -> tuple[Tens
 
 
 def begin(
-    model: LeWMTTS, rows: Sequence[Row], *, room: int = 0, n_text: int = 0, static: bool = False
+    model: LeWMTTS,
+    rows: Sequence[Row],
+    window: Window | None,
+    *,
+    room: int = 0,
+    n_text: int = 0,
+    static: bool = False,
 ) -> tuple[DecodeState, Tensor]:
     """The state before the first frame, voice prompts read, and `previous` (B, C) to go with it.
 
@@ -115,7 +127,7 @@ def begin(
     """
     room = max(room, *(row.n_prefix + row.maximum for row in rows))
     text, mask = encode_texts(model, rows, n_text)
-    state = model.predictor.start(text, mask, room, static=static)
+    state = model.predictor.start(text, mask, room, static=static, window=window)
     previous = text.new_zeros(len(rows), model.config.latent_dim)
     if any(row.n_prefix for row in rows):
         prefixes = [previous[:0] if row.prefix is None else row.prefix.to(previous) for row in rows]
@@ -136,7 +148,7 @@ def run_continuous(model: LeWMTTS, rows: Sequence[Row], settings: GenerationSett
         n_free = settings.batch_size - (len(batch.rows) if batch is not None else 0)
         entering = [waiting.popleft() for _ in range(min(n_free, len(waiting)))]
         if entering:
-            started = _Batch(entering, *begin(model, entering))
+            started = _Batch(entering, *begin(model, entering, settings.window))
             batch = started if batch is None else batch.merge(started)
         assert batch is not None
         batch = batch.run(model, settings)

@@ -74,18 +74,18 @@ class FusedPlace(NamedTuple):
     Attributes:
         columns: (B,) long, the column written to; it and those before are attended to
         rotations: (B, d/2) complex
-        n_text: (B,) long, bytes of each row's text, which stand before its padding
+        spans: (B, H, 2) long, what each head may look at of the text: `window.spans`
     """
 
     columns: ndarray
     rotations: ndarray
-    n_text: ndarray
+    spans: ndarray
 
     @classmethod
-    def of(cls, lengths: Tensor, n_text: Tensor, rotary: Rotary, max_length: int) -> FusedPlace:
-        """The place after `lengths` (B,) steps, with `n_text` (B,) bytes of text."""
+    def of(cls, lengths: Tensor, spans: Tensor, rotary: Rotary, max_length: int) -> FusedPlace:
+        """The place after `lengths` (B,) steps."""
         turns = rotary.table(max_length, lengths.device)[:, 0, 0]
-        return cls(lengths.numpy(), turns[lengths].numpy(), n_text.numpy())
+        return cls(lengths.numpy(), turns[lengths].numpy(), spans.numpy())
 
 
 def step_fused(
@@ -123,7 +123,7 @@ def _norm(layer: nn.LayerNorm) -> Tensor:
 @njit(**COMPILED)
 def _all_blocks(
     x, attention_norm, qkv_bias, qkv, attention_out, cross_norm, query_bias, query, cross_out,
-    ff_norm, widen_bias, widen, narrow, columns, rotations, n_text, keys, values, text_keys,
+    ff_norm, widen_bias, widen, narrow, columns, rotations, spans, keys, values, text_keys,
     text_values, attention,
 ):  # fmt: skip
     for i in range(len(qkv)):
@@ -132,7 +132,7 @@ def _all_blocks(
             keys[i], values[i],
         )  # fmt: skip
         _attend_to_text(
-            x, cross_norm[i], query_bias[i], query[i], cross_out[i], n_text, text_keys[i],
+            x, cross_norm[i], query_bias[i], query[i], cross_out[i], spans, text_keys[i],
             text_values[i], attention[i],
         )  # fmt: skip
         _feed_forward(x, ff_norm[i], widen_bias[i], widen[i], narrow[i])
@@ -155,12 +155,12 @@ def _attend_to_past(x, norm, bias, qkv, out, columns, rotations, keys, values):
                 keys[b, h, i, column] = both[b, width + first + i]
                 values[b, h, column, i] = both[b, 2 * width + first + i]
             query, part = both[b, first : first + head_dim], heard[b, first : first + head_dim]
-            _read(query, keys[b, h], values[b, h], column + 1, scores, scratch, part)
+            _read(query, keys[b, h], values[b, h], 0, column + 1, scores, scratch, part)
     _add_product(heard, out, x)
 
 
 @njit(**COMPILED)
-def _attend_to_text(x, norm, bias, query, out, n_text, keys, values, attention):
+def _attend_to_text(x, norm, bias, query, out, spans, keys, values, attention):
     n_rows, width = x.shape
     n_heads, head_dim, longest = keys.shape[1:]
     scratch = np.empty(longest, np.int32)
@@ -170,7 +170,8 @@ def _attend_to_text(x, norm, bias, query, out, n_text, keys, values, attention):
         for h in range(n_heads):
             first = h * head_dim
             query, part = asked[b, first : first + head_dim], heard[b, first : first + head_dim]
-            _read(query, keys[b, h], values[b, h], n_text[b], attention[b, h], scratch, part)
+            begin, end = spans[b, h]
+            _read(query, keys[b, h], values[b, h], begin, end, attention[b, h], scratch, part)
     _add_product(heard, out, x)
 
 
@@ -182,7 +183,7 @@ def _feed_forward(x, norm, bias, widen, narrow):
         row = wide[b]
         for i in range(len(row)):
             powers[i] = -row[i]
-        _exponentiate(powers, len(row), scratch)
+        _exponentiate(powers, 0, len(row), scratch)
         for i in range(len(row)):
             row[i] /= ONE + powers[i]
     _add_product(wide, narrow, x)
@@ -244,31 +245,31 @@ def _rotate(row, first, rotations):
 
 
 @njit(**COMPILED)
-def _read(query, keys, values, n, weights, scratch, out):
-    """Attention of one head's query (d,) to n of keys (d, max) and values (max, d): out (d,).
+def _read(query, keys, values, begin, end, weights, scratch, out):
+    """Attention of one head's query (d,) to keys (d, max) and values (max, d): out (d,).
 
-    Leaves the attention weights in the first n of `weights`.
+    It sees columns `begin` to `end`, and leaves their attention weights in `weights`.
     """
     head_dim = len(keys)
     scale = ONE / np.sqrt(np.float32(head_dim))
-    for t in range(n):
+    for t in range(begin, end):
         weights[t] = 0
     for i in range(head_dim):
         asked, key = query[i] * scale, keys[i]
-        for t in range(n):
+        for t in range(begin, end):
             weights[t] += asked * key[t]
-    highest = weights[0]
-    for t in range(1, n):
+    highest = weights[begin]
+    for t in range(begin + 1, end):
         highest = max(highest, weights[t])
-    for t in range(n):
+    for t in range(begin, end):
         weights[t] -= highest
-    _exponentiate(weights, n, scratch)
+    _exponentiate(weights, begin, end, scratch)
     total = np.float32(0)
-    for t in range(n):
+    for t in range(begin, end):
         total += weights[t]
     for i in range(head_dim):
         out[i] = 0
-    for t in range(n):
+    for t in range(begin, end):
         weights[t] /= total
         share, value = weights[t], values[t]
         for i in range(head_dim):
@@ -276,13 +277,13 @@ def _read(query, keys, values, n, weights, scratch, out):
 
 
 @njit(**COMPILED)
-def _exponentiate(row, n, scratch):
-    """exp of the first n of a float32 row in place, within 3e-7 of the true value, relatively.
+def _exponentiate(row, begin, end, scratch):
+    """exp of a float32 row from `begin` to `end` in place, within 3e-7 of the true value, relatively.
 
     exp(x) = 2^k exp(r) with k = round(x / ln 2), and a polynomial for exp(r); five times as fast
     as calls of the C library's, because the loops become vector instructions.
     """
-    for i in range(n):
+    for i in range(begin, end):
         x = row[i]
         if x == x:  # a nan stays one
             x = min(max(x, LOWEST), HIGHEST)
@@ -293,5 +294,5 @@ def _exponentiate(row, n, scratch):
         row[i] = (p * r + ONE) * r + ONE
         scratch[i] = (np.int32(k) + np.int32(127)) << np.int32(23)  # the bits of 2^k
     powers = scratch.view(np.float32)
-    for i in range(n):
+    for i in range(begin, end):
         row[i] *= powers[i]

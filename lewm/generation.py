@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -102,6 +102,8 @@ def generate(
         UserError: for an empty text, an unknown speaker or language, half of a voice prompt
     """
     settings = settings or GenerationSettings()
+    if not info.is_guided:
+        settings = replace(settings, window=None)
     rows = [row_for(model, info, request, settings) for request in requests]
     ordered = sorted(rows, key=lambda row: -row.maximum)
     if run is None:
@@ -198,7 +200,7 @@ def _generation(model: LeWMTTS, row: Row, settings: GenerationSettings) -> Gener
 
 
 def _attention(model: LeWMTTS, row: Row, latents: Tensor) -> Tensor:
-    """Where the row looked: one pass over its own latents sees what each step saw."""
+    """Where the row would look without a window, in one pass over its own latents."""
     encoded, mask = encode_texts(model, [row], len(row.ids))
     history = latents if row.prefix is None else torch.cat([row.prefix.to(latents), latents])
     said = model.predictor(history[None], encoded, mask, need_attention=True)

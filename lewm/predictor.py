@@ -16,6 +16,7 @@ from lewm.fused_step import FusedWeights, step_fused
 from lewm.heads import build_head
 from lewm.layers import DecoderBlock, Rotary
 from lewm.step import Place, StepWeights, step_block
+from lewm.window import Window
 
 
 @dataclass
@@ -92,9 +93,19 @@ class JEPAPredictor(nn.Module):
 
     @torch.no_grad()
     def start(
-        self, text: Tensor, text_mask: Tensor, max_length: int, *, static: bool = False
+        self,
+        text: Tensor,
+        text_mask: Tensor,
+        max_length: int,
+        *,
+        static: bool = False,
+        window: Window | None = None,
     ) -> DecodeState:
-        """Begin decoding: text (B, L, D) is projected once, room is made for max_length steps."""
+        """Begin decoding: text (B, L, D) is projected once, room is made for max_length steps.
+
+        Args:
+            window: what the guided heads see of the text around the furthest place read
+        """
         # Built here and not by the first step, which may be under CUDA graph capture.
         self.rotary.table(max_length, text.device)
         keys, values = zip(*(block.cross.project(text) for block in self._layers()), strict=True)
@@ -110,6 +121,7 @@ class JEPAPredictor(nn.Module):
             text_mask=text_mask,
             lengths=torch.zeros(n_rows, dtype=torch.long, device=text.device),
             static=static,
+            window=window,
         )
 
     @torch.no_grad()
@@ -132,11 +144,19 @@ class JEPAPredictor(nn.Module):
         x = self._shifted(latents)
         rotations = self.rotary.span(0, n, x.device)
         cross_mask = state.text_mask[:, None, None, :]
+        lengths = [n] * len(latents) if lengths is None else lengths
+        rows, last = range(len(latents)), [max(length - 1, 0) for length in lengths]
+        attention = []
         for layer, block in enumerate(self._layers()):
             keys, values = state.text[0][layer], state.text[1][layer]
-            remember = partial(state.fill, layer)
-            x, _ = block(x, rotations, (keys.mT, values), cross_mask, remember=remember)
-        state.stand_at([n] * len(latents) if lengths is None else lengths)
+            remember, windowed = partial(state.fill, layer), state.window is not None
+            x, attended = block(
+                *(x, rotations, (keys.mT, values), cross_mask),
+                need_attention=windowed,
+                remember=remember,
+            )
+            attention.append(attended[rows, :, last] if windowed else attended)
+        state.stand_at(lengths, attention)
         return self._prediction(x, None)
 
     @torch.no_grad()
@@ -160,7 +180,7 @@ class JEPAPredictor(nn.Module):
             x, attention = step_fused(x, state.weights, state.cache, state.text, place)
         else:
             x, attention = _step_blocks(x, state, state.place(self.rotary), state.weights)
-        state.advance()
+        state.advance(attention)
         shown = tuple(weights.unsqueeze(2) for weights in attention) if need_attention else None
         return self._prediction(x.unsqueeze(1), shown)
 
@@ -190,11 +210,9 @@ def _step_blocks(
     x: Tensor, state: DecodeState, place: Place, weights: Sequence[StepWeights]
 ) -> tuple[Tensor, list[Tensor]]:
     """x (B, D) through all blocks, and the cross-attention weights (B, H, L) of each."""
-    attention = []
+    attention, hidden = [], state.hidden_text()
     for layer in zip(weights, *state.cache, *state.text, strict=True):
         own, keys, values, text_keys, text_values = layer
-        x, attended = step_block(
-            x, own, (keys, values), (text_keys, text_values), place, state.text_padding
-        )
+        x, attended = step_block(x, own, (keys, values), (text_keys, text_values), place, hidden)
         attention.append(attended)
     return x, attention

@@ -16,6 +16,7 @@ from torch import Tensor
 from lewm.cache import DecodeState
 from lewm.decoding import GenerationSettings, Row, begin
 from lewm.model import LeWMTTS
+from lewm.window import Window
 
 STEPS_PER_LOOK = 16  # each look at who has stopped waits for the GPU
 ROUNDING = 64  # lengths are rounded up to it, so that a captured step fits the next group too
@@ -34,7 +35,7 @@ class StaticDecoder:
 
     def __init__(self, model: LeWMTTS, *, compile: bool = False):
         self.model, self.compile = model, compile
-        self._loops: dict[tuple[int, int, int, float], _Loop] = {}
+        self._loops: dict[tuple[int, int, int, float, Window | None], _Loop] = {}
 
     def run(self, rows: Sequence[Row], settings: GenerationSettings) -> None:
         """Generate all rows, `settings.batch_size` at a time."""
@@ -58,8 +59,10 @@ class StaticDecoder:
         room = _round_up(max(row.n_prefix for row in rows) + max(row.maximum for row in rows))
         n_text = _round_up(max(len(row.ids) for row in rows))
         slots = [*rows, *[rows[-1]] * (n_slots - len(rows))]
-        state, previous = begin(self.model, slots, room=room, n_text=n_text, static=True)
-        key = (n_slots, room, n_text, settings.temperature)
+        state, previous = begin(
+            self.model, slots, settings.window, room=room, n_text=n_text, static=True
+        )
+        key = (n_slots, room, n_text, settings.temperature, settings.window)
         if key not in self._loops:
             if len(self._loops) == MAX_LOOPS:
                 del self._loops[next(iter(self._loops))]

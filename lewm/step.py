@@ -82,7 +82,7 @@ def step_block(
     cache: KeysValues,
     text: KeysValues,
     place: Place,
-    text_padding: Tensor | None,
+    hidden: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """What `DecoderBlock.forward` makes of the newest frame, without dropout.
 
@@ -90,7 +90,7 @@ def step_block(
         x: (B, D), changed in place
         cache: keys (B, H, d, max_length) and values (B, H, max_length, d), changed in place
         text: projected text, keys (B, H, d, L) and values (B, H, L, d)
-        text_padding: (B, 1, L) bool, True on padding; None if there is none
+        hidden: (B, 1 or H, L) bool, True on padding and what a head may not see; None for nothing
 
     Returns:
         (B, D) and the cross-attention weights (B, H, L)
@@ -116,7 +116,7 @@ def step_block(
     bias, matrix = w.query
     normed, scale = torch.layer_norm(x, *w.cross_norm), values.shape[3] ** -0.5
     queries = torch.addmm(bias, normed, matrix, beta=scale, alpha=scale).view(shape)
-    out, attention = _read(queries, *text, text_padding)
+    out, attention = _read(queries, *text, hidden)
     x.addmm_(out, w.cross_out)
 
     wide = torch.addmm(w.widen[0], torch.layer_norm(x, *w.ff_norm), w.widen[1])
@@ -135,7 +135,7 @@ def _read(
         queries: (B, H, d)
         keys: (B, H, d, n)
         values: (B, H, n, d)
-        hidden: (B, 1, n) bool, True where nothing may be read
+        hidden: (B, 1 or H, n) bool, True where nothing may be read
 
     Returns:
         (B, H * d) and the weights (B, H, n)

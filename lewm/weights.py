@@ -61,6 +61,11 @@ class CheckpointInfo:
         """Whether its predictor was trained: one step of it comes with a mere autoencoder."""
         return speaks(self.training, self.step)
 
+    @property
+    def is_guided(self) -> bool:
+        """Whether the first heads of its layers were trained to follow the text."""
+        return self.training.get("config", {}).get("guide_weight", 0) > 0
+
 
 def save(folder: Path, model: LeWMTTS, info: CheckpointInfo) -> None:
     """Write a checkpoint folder; an older one there stays whole until the new one is.

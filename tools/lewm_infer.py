@@ -55,6 +55,11 @@ def build_parser() -> Parser:
     voice.add_argument("--prompt-audio", type=Path, help="clip to go on from")
     voice.add_argument("--prompt-text", help="what is said in it")
     voice.add_argument("--temperature", type=float, default=0.6, help="liveliness, head flow only")
+    voice.add_argument(
+        "--free-attention",
+        action="store_true",
+        help="don't hold the guided heads near the place they have read",
+    )
     voice.add_argument("--seed", type=int, default=0, help="names the noise, head flow only")
     output = parser.add_argument_group("output")
     output.add_argument("--output", type=Path, help="wave file (default: named after the text)")
@@ -76,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     checkpoint, folder = _places(args)
     from lewm.inference_engine import PRECISIONS, Engine, GenerationSettings  # torch loads here
     from lewm.text import has_espeak
+    from lewm.window import Window
 
     texts = read_texts(args.text_file) if args.text_file else [args.text or ""]
     names = texts if args.mode == "synthesize" else [f"{args.mode} {args.mel.stem}"]
@@ -88,7 +94,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         device=args.device,
         dtype=PRECISIONS[args.amp],
         vocoder=args.vocoder,
-        settings=GenerationSettings(temperature=args.temperature, batch_size=args.batch_size),
+        settings=GenerationSettings(
+            temperature=args.temperature,
+            batch_size=args.batch_size,
+            window=None if args.free_attention else Window(),
+        ),
     )
     if engine.model.config.text_form == "mixed" and args.reading == "auto" and not has_espeak():
         log.warning("no espeak-ng command here, so the voice goes by the letters")
