@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from lewm.model import DecodeState, LeWMTTS
-from lewm.window import Window
+from lewm.window import DEFAULT_WINDOW, Window
 from ttscommon.errors import UserError
 
 SHARE_TO_LEAVE = 8  # finished rows leave once they are 1/8 of the batch: leaving copies the cache
@@ -44,7 +44,7 @@ class GenerationSettings:
     temperature: float = 0.6
     batch_size: int = 64
     keep_attention: bool = False
-    window: Window | None = Window()
+    window: Window | None = DEFAULT_WINDOW
 
     def __post_init__(self) -> None:
         for name in ("min_frames", "max_frames", "batch_size"):

@@ -278,7 +278,7 @@ def _read(query, keys, values, begin, end, weights, scratch, out):
 
 @njit(**COMPILED)
 def _exponentiate(row, begin, end, scratch):
-    """exp of a float32 row from `begin` to `end` in place, within 3e-7 of the true value, relatively.
+    """exp of a float32 row from `begin` to `end`, in place, within 3e-7 of it, relatively.
 
     exp(x) = 2^k exp(r) with k = round(x / ln 2), and a polynomial for exp(r); five times as fast
     as calls of the C library's, because the loops become vector instructions.

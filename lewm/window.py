@@ -25,6 +25,9 @@ class Window(NamedTuple):
     ahead: int = 8
 
 
+DEFAULT_WINDOW = Window()
+
+
 def spans(n_text: Tensor, n_heads: int, reached: Tensor, window: Window | None) -> Tensor:
     """What each head may look at: first byte and the one behind the last, (B, H, 2) long.
 

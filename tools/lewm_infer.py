@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     checkpoint, folder = _places(args)
     from lewm.inference_engine import PRECISIONS, Engine, GenerationSettings  # torch loads here
     from lewm.text import has_espeak
-    from lewm.window import Window
+    from lewm.window import DEFAULT_WINDOW
 
     texts = read_texts(args.text_file) if args.text_file else [args.text or ""]
     names = texts if args.mode == "synthesize" else [f"{args.mode} {args.mel.stem}"]
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings=GenerationSettings(
             temperature=args.temperature,
             batch_size=args.batch_size,
-            window=None if args.free_attention else Window(),
+            window=None if args.free_attention else DEFAULT_WINDOW,
         ),
     )
     if engine.model.config.text_form == "mixed" and args.reading == "auto" and not has_espeak():
