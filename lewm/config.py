@@ -29,7 +29,7 @@ NOT_NEGATIVE = (
 # Settings of fine-tuning; where they are off, resume points don't speak of them.
 FINE_TUNING = (
     *("speaker_steps", "speaker_learning_rate", "text_encoder", "patience"),
-    *("replay_share", "replay_clips", "replay_texts", "base_share"),
+    *("replay_share", "replay_clips", "replay_texts"),
 )
 
 
@@ -189,9 +189,6 @@ class TrainConfig:
     replay_texts: str | None = field(
         default=None, metadata={"help": "file of these sentences (texts.txt of the base, or yours)"}
     )
-    base_share: float = field(
-        default=0.0, metadata={"help": "share of the base in the tuned predictor's weights"}
-    )
     patience: int = field(
         default=0, metadata={"help": "evaluations without a better one that end stage B; 0: never"}
     )
@@ -245,15 +242,12 @@ class TrainConfig:
             raise UserError(f"validation_share must be in (0, 1), got {self.validation_share}")
         if self.ema_decay >= 1:
             raise UserError(f"ema_decay must be below 1, got {self.ema_decay}")
-        for name in ("replay_share", "base_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if not 0 <= self.replay_share < 1:
+            raise UserError(f"replay_share must be in [0, 1), got {self.replay_share}")
         if not 0 <= self.phoneme_share <= 1:
             raise UserError(f"phoneme_share must be in [0, 1], got {self.phoneme_share}")
         if self.joint and self.autoencoder != "train":
             raise UserError(f"joint trains the autoencoder; autoencoder is '{self.autoencoder}'")
-        if self.joint and self.base_share:
-            raise UserError("joint training keeps no share of a base", fix="--base-share 0")
         if self.replay_share and self.autoencoder == "train":
             raise UserError(
                 "replay needs latents that keep their meaning, and so a frozen encoder",

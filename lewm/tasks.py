@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from lewm import weights
@@ -67,8 +65,6 @@ class SpeakingTask:
     ):
         self.module, self.held_out_plan = module, held_out_plan
         config, store = material.config, material.store
-        is_tuned = isinstance(module, PredictorStage) and not isinstance(module, SpeakerStage)
-        self.blend = Blend(_model(module), config.base_share if is_tuned else 0.0)
         chosen = material.held_out_sample(config.eval_texts)
         is_mixed = material.model_config.text_form == "mixed"
         if held_out_plan is not None:
@@ -90,10 +86,7 @@ class SpeakingTask:
         return _groups(self.module)
 
     def evaluate(self, module: nn.Module, monitor: Monitor, step: int) -> dict[str, float]:
-        with self.blend.applied(_model(module)) as model:
-            return self._scores(model, monitor, step)
-
-    def _scores(self, model: LeWMTTS, monitor: Monitor, step: int) -> dict[str, float]:
+        model = _model(module)
         metrics = score_generation(model, self.info, self.requests, self.originals, monitor, step)
         if self.copying is not None:
             metrics |= score_autoencoder(model, self.copying, monitor, step)
@@ -106,43 +99,7 @@ class SpeakingTask:
         self, module: nn.Module, folder: Path, step: int, metrics: Mapping[str, float]
     ) -> None:
         info = dataclasses.replace(self.info, step=step, metrics=dict(metrics))
-        with self.blend.applied(_model(module)) as model:
-            weights.save(folder, model, info)
-
-
-class Blend:
-    """The tuned weights a share of the way back to those that tuning began with.
-
-    What lies between a tuned network and its base keeps most of the new and forgets less of the old
-    (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903). The speaker table is left as it is tuned: the
-    new voice's row was nowhere before.
-
-    Args:
-        model: before tuning; its trainable parameters are blended
-        share: of the base, 0 to 1
-    """
-
-    def __init__(self, model: LeWMTTS, share: float):
-        self.share = share
-        self.base = {
-            name: parameter.detach().clone()
-            for name, parameter in model.named_parameters()
-            if share and parameter.requires_grad and not name.startswith("text_encoder.speakers.")
-        }
-
-    @contextmanager
-    def applied(self, model: LeWMTTS) -> Iterator[LeWMTTS]:
-        """The model blended, for as long as the context lasts."""
-        tuned = {name: model.get_parameter(name).detach().clone() for name in self.base}
-        with torch.no_grad():
-            for name, base in self.base.items():
-                model.get_parameter(name).lerp_(base.to(tuned[name]), self.share)
-        try:
-            yield model
-        finally:
-            with torch.no_grad():
-                for name, weight in tuned.items():
-                    model.get_parameter(name).copy_(weight)
+        weights.save(folder, _model(module), info)
 
 
 def _info(material: Material) -> CheckpointInfo:

@@ -50,7 +50,7 @@ ONLY_STAGE_B = (
 # And of stage B's settings, those that a new voice's row in the speaker table is learned without.
 ONLY_AFTER_SPEAKER = (
     *("epochs", "predictor_steps", "learning_rate", "text_encoder"),
-    *("replay_share", "replay_clips", "replay_texts", "base_share"),
+    *("replay_share", "replay_clips", "replay_texts"),
 )
 FREE = ("workers", "save_every", "compile", "cache_mels", "patience")
 
@@ -127,11 +127,6 @@ def _checked_base(
         raise UserError(
             "there is no voice to replay",
             fix="--init-from the checkpoint of one that speaks, or --replay-share 0",
-        )
-    if config.base_share and not speaks:
-        raise UserError(
-            "there is no voice to keep a share of",
-            fix="--init-from the checkpoint of one that speaks, or --base-share 0",
         )
     strange = sorted(set(store.languages) - set(base.languages))
     if speaks and base.languages and strange:

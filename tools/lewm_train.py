@@ -48,7 +48,7 @@ LOSSES = [
 ]
 TUNING = [
     *("speaker_steps", "speaker_learning_rate", "text_encoder", "patience"),
-    *("replay_share", "replay_clips", "replay_texts", "base_share"),
+    *("replay_share", "replay_clips", "replay_texts"),
 ]
 CHECKS = ["eval_texts", "validation_share", "seed"]
 MACHINE = ["amp", "compile", "cache_mels", "workers"]

@@ -19,6 +19,7 @@ from lewm.inference_engine import Engine
 from lewm.recordings import LEAD, TAIL
 from lewm.text import Reading
 from lewm.validation import EARLY_STOP
+from lewm.window import DEFAULT_WINDOW, Window
 from ttscommon import audio
 from ttscommon.errors import UserError
 from ttscommon.mel import log_mel
@@ -69,6 +70,7 @@ def speak(
     *,
     speaker: str | None = None,
     reading: Reading = "auto",
+    window: Window | None = DEFAULT_WINDOW,
 ) -> list[Utterance]:
     """Every text said from the text alone and in one piece, however long it is."""
     requests = [
@@ -80,7 +82,7 @@ def speak(
         )
         for i, recording in enumerate(recordings)
     ]
-    settings = GenerationSettings(keep_attention=True)
+    settings = GenerationSettings(keep_attention=True, window=window)
     said = generate(engine.model, engine.info, requests, settings)
     rendered = engine.render([generation.latents for generation in said])
     return [

@@ -37,11 +37,12 @@ COMMANDS = {
     "formant": ("espeak-ng", "-v", "en-us+f2", "-w", "{path}", "{text}"),
 }
 STRANGERS = ("human", "kumo", "kal")
-BASE, ALONE = "the base", "speaker table alone"
+BASE, ALONE, FREE = "the base", "speaker table alone", "free attention"
 # What differs from the recipe. The last is how the reference did it, and lost half of the words.
 VARIANTS: dict[str, dict[str, Any]] = {
     "recipe": {},
     ALONE: {},  # the recipe's own first phase
+    FREE: {},  # the recipe's voice without a window while decoding
     "no replay": {"replay_share": 0.0},
     "no speaker phase": {"speaker_steps": 0},
     "decoder kept": {"autoencoder": "keep"},
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if any((row["speaker"], row["variant"]) == (speaker, variant) for row in rows):
                 continue
             row = tuning.base(speaker) if variant == BASE else None
-            rows.append(row or tuning.tuned(speaker, variant, chosen[variant], variant == ALONE))
+            rows.append(row or tuning.tuned(speaker, variant, chosen[variant]))
             write_json(args.json, {"format": FORMAT, "version": VERSION, "rows": rows})
     print(table(rows))
     print(f"Numbers: {args.json}")

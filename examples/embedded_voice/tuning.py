@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from examples.closed_grammar.evaluation import Utterance, read_held_out, speak
-from examples.embedded_voice.finetune import COMMANDS, HUMAN
+from examples.embedded_voice.finetune import ALONE, COMMANDS, FREE, HUMAN
 from examples.embedded_voice.hearing import Ear
 from examples.embedded_voice.scoring import Numbers, score_words
 from examples.embedded_voice.texts import read_texts
@@ -24,6 +24,7 @@ from lewm.embedded_voice import EMBEDDED_SPEAKER
 from lewm.inference_engine import Engine
 from lewm.preprocess import prepare
 from lewm.train import train
+from lewm.window import DEFAULT_WINDOW
 from ttscommon import audio
 from ttscommon.errors import UserError
 from ttscommon.evaluation.voices import mean_voice, similarity
@@ -54,12 +55,8 @@ class Tuning:
         row = {"speaker": speaker, "variant": "the base", "cpu_seconds": 0.0}
         return row | self._measured(speaker, self.checkpoint, "the base")
 
-    def tuned(self, speaker: str, variant: str, config: TrainConfig, first_phase: bool) -> Numbers:
-        """Train, unless it's done, and measure.
-
-        Args:
-            first_phase: look at what the recipe's speaker phase leaves, instead
-        """
+    def tuned(self, speaker: str, variant: str, config: TrainConfig) -> Numbers:
+        """Train, unless it's done, and measure."""
         self._bring(speaker)
         home = Speaker(speaker, self.folder)
         language = next(iter(self.model_config.languages), "en")
@@ -67,10 +64,10 @@ class Tuning:
             home,
             PreprocessConfig(max_seconds=15.0, transcribe="never", workers=1, language=language),
         )
-        name = "recipe" if first_phase else variant
+        name = "recipe" if variant in (ALONE, FREE) else variant
         output = SystemFolder(self.folder / "runs" / speaker / name.replace(" ", "_"))
         seconds = self._train([home.lewm.processed], output, config)
-        checkpoint = output.run("speaker") / "best" if first_phase else output.best_checkpoint
+        checkpoint = output.run("speaker") / "best" if variant == ALONE else output.best_checkpoint
         row = {"speaker": speaker, "variant": variant, "cpu_seconds": seconds}
         return row | self._measured(speaker, checkpoint, variant)
 
@@ -103,15 +100,16 @@ class Tuning:
         ear = self.ear = self.ear or Ear(self.args.whisper_model, rate, self.folder / "heard.jsonl")
         voice = engine.voice(None, speaker) or engine.voice(None, EMBEDDED_SPEAKER)
         recordings = read_held_out(self.folder / "heldout" / speaker, engine)
-        name = f"{speaker} {what}"
-        said = speak(engine, recordings, 0, speaker=voice)
+        name, window = f"{speaker} {what}", None if what == FREE else DEFAULT_WINDOW
+        said = speak(engine, recordings, 0, speaker=voice, window=window)
         target = mean_voice(ear.voices([r.audio for r in recordings], f"{speaker} recordings"))
         voices = ear.voices([s.audio for s in said], name)
         heard_recordings = ear.words([r.audio for r in recordings], f"{speaker} recordings")
         texts = [r.text for r in recordings]
         heard = ear.words([s.audio for s in said], name)
         silence = np.zeros(1, np.float32), np.zeros((1, 1), np.float32)
-        plain = speak(engine, [Utterance(text, *silence) for text in self.plain], 0, speaker=voice)
+        sentences = [Utterance(text, *silence) for text in self.plain]
+        plain = speak(engine, sentences, 0, speaker=voice, window=window)
         heard_plain = ear.words([s.audio for s in plain], f"{name} plain")
         lengths = [len(s.audio) / len(r.audio) for s, r in zip(said, recordings, strict=True)]
         quality = ear.quality([s.audio for s in said], name)

@@ -14,11 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from lewm import replay, weights
 from lewm.config import TrainConfig
-from lewm.tasks import Blend
 from tests.fresh import FRESH
 from tests.lewm.killed import run_until_killed
 from tests.lewm.prepared import prepare_tones
-from tests.lewm.random_voice import random_voice
 from tools.lewm_train import build_parser, configs, main
 from ttscommon.batching import BatchKey
 from ttscommon.errors import UserError
@@ -92,38 +90,6 @@ def test_first_the_new_row_of_the_speaker_table_moves_alone(base: Path, tuned: P
     assert weights.load(placed)[0].config.speakers == ("high", "low", "new")
     assert torch.equal(before.weight[:2], after.weight[:2])
     assert not torch.equal(before.weight[2], after.weight[2])
-
-
-def test_a_share_of_the_base_stays_in_the_tuned_predictor(
-    base: Path, new: Path, tuned: Path, tmp_path: Path
-) -> None:
-    main(arguments(new, tmp_path, base, "--base-share", "0.25"))
-    whole, blended, before = (
-        load_file(folder / "model.safetensors")
-        for folder in (tuned / "final_checkpoint", tmp_path / "final_checkpoint", base)
-    )
-    moved = 0
-    for name, weight in whole.items():
-        expected = weight
-        if name.startswith("predictor."):
-            expected = torch.lerp(weight, before[name], 0.25)
-            moved += not torch.equal(weight, before[name])
-        torch.testing.assert_close(blended[name], expected, atol=1e-6, rtol=1e-5)
-    assert moved > 10
-
-
-def test_weights_are_what_they_were_once_a_blend_is_over() -> None:
-    model = random_voice()
-    blend = Blend(model, 0.5)
-    began = {name: weight.clone() for name, weight in model.state_dict().items()}
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.rand_like(parameter))
-    tuned = {name: weight.clone() for name, weight in model.state_dict().items()}
-    half = torch.lerp(tuned["predictor.begin"], began["predictor.begin"], 0.5)
-    with blend.applied(model):
-        torch.testing.assert_close(model.predictor.begin.detach(), half)
-    assert all(torch.equal(weight, tuned[name]) for name, weight in model.state_dict().items())
 
 
 def test_the_base_says_what_is_replayed_once(base: Path, new: Path, tuned: Path, caplog) -> None:
@@ -245,7 +211,6 @@ def test_a_run_that_knows_no_fine_tuning_names_none_of_its_settings(base: Path) 
         (("--autoencoder", "train"), "needs latents that keep their meaning"),
         (("--replay-share", "1"), "replay_share must be in"),
         (("--replay-texts", "gone.txt"), r"no such text file.*gone\.txt"),
-        (("--base-share", "1"), "base_share must be in"),
     ],
 )
 def test_what_cannot_be_replayed_is_refused(
@@ -260,6 +225,4 @@ def test_a_base_that_cannot_speak_is_not_replayed(base: Path, new: Path, tmp_pat
     words = arguments(new, tmp_path / "out", copier, "--autoencoder", "keep")
     with pytest.raises(UserError, match="no voice to replay"):
         main([*words, "--replay-share", "0.5"])
-    with pytest.raises(UserError, match="no voice to keep a share of"):
-        main([*words, "--base-share", "0.5"])
     assert not (tmp_path / "out").exists()
