@@ -276,7 +276,7 @@ class TrainConfig:
             autoencoder_steps=300,
             autoencoder_learning_rate=5e-4,
             speaker_steps=50,
-            predictor_steps=400,
+            predictor_steps=250,
             learning_rate=6e-4,
             warmup_steps=20,
             text_encoder="keep",
@@ -284,7 +284,7 @@ class TrainConfig:
             batch_size=8,
             guide_weight=1.0,
             guide_share=4.0,
-            evaluate_every=100,
+            evaluate_every=125,
             eval_texts=4,
             validation_share=0.1,
         )
