@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors import safe_open
 
@@ -49,6 +50,29 @@ def test_it_says_sentences_that_it_never_heard(engine, recordings, reading) -> N
         mel_dtw(a.mel, b.mel) for a, b in zip(said, recordings[1:] + recordings[:1], strict=True)
     ]
     assert sum(near) / 3 < NEAR < sum(far) / 3
+
+
+def test_it_reads_a_text_six_times_as_long_to_its_end_and_nothing_twice(engine) -> None:
+    text = " ".join([
+        "They have lived next door for years.",
+        "We painted the bedroom light blue.",
+        "My brother works at the hospital.",
+        "The sun came out after lunch.",
+        "They have lived next door for years.",
+        "The teacher asked us to be quiet.",
+    ])  # fmt: skip
+    (said,) = speak(
+        engine,
+        [Utterance(text, np.zeros(1, np.float32), np.zeros((1, 1), np.float32))],
+        0,
+        speaker=EMBEDDED_SPEAKER,
+        reading="letters",
+    )
+    assert not said.ran_away
+    assert said.alignment is not None
+    assert said.alignment.coverage > 0.95
+    assert said.alignment.monotonicity > 0.97
+    assert len(said.audio) / engine.recipe.sample_rate == pytest.approx(len(text) / 15, rel=0.3)
 
 
 def test_it_is_small_enough_for_git_and_in_half_precision() -> None:
