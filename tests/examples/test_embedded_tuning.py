@@ -81,10 +81,17 @@ def test_each_variant_is_trained_measured_and_not_done_twice(
     trained = tmp_path / "work/runs/human/recipe/best_checkpoint/model.safetensors"
     before = trained.stat().st_mtime_ns
     finetune.main([*words, finetune.ALONE, "recipe"])
+    windows, speak = [], tuning.speak
+    note = lambda *given, window, **more: windows.append(window) or speak(*given, **more)  # noqa: E731
+    monkeypatch.setattr(tuning, "speak", note)
+    finetune.main([*words, finetune.FREE])
+    assert windows == [None, None]  # prompts and plain sentences
     assert trained.stat().st_mtime_ns == before
     rows = read_json(tmp_path / "rows.json")["rows"]
-    assert [row["variant"] for row in rows] == ["the base", finetune.ALONE, "recipe"]
-    assert [row["step"] for row in rows] == [3, 2, 2]
+    assert [row["variant"] for row in rows] == [
+        *("the base", finetune.ALONE, "recipe", finetune.FREE)
+    ]
+    assert [row["step"] for row in rows] == [3, 2, 2, 2]
     assert rows[2]["own"]["n"] == 2  # every fourth of eight
     assert rows[2]["cpu_seconds"] > 0
     assert rows[2]["plain"]["wer"]["value"] == pytest.approx(0.75)
@@ -94,9 +101,8 @@ def test_each_variant_is_trained_measured_and_not_done_twice(
 def test_every_variant_has_settings_that_make_sense() -> None:
     chosen = finetune.configs(finetune.build_parser().parse([]))
     assert chosen["recipe"] == TrainConfig.fine_tuning()
-    assert (
-        len({repr(config) for name, config in chosen.items() if name != finetune.ALONE})
-        == len(chosen) - 1
-    )
+    same = (finetune.ALONE, finetune.FREE)  # other looks at what the recipe trained
+    trained = {repr(config) for name, config in chosen.items() if name not in same}
+    assert len(trained) == len(chosen) - len(same)
     with pytest.raises(UserError, match="nothing is called 'replay'"):
         finetune.configs(finetune.build_parser().parse(["--variants", "replay"]))
