@@ -64,7 +64,6 @@ class DecodeState:
         padded = self.static or not bool(self.text_mask.all())
         self.text_padding = ~self.text_mask[:, None] if padded else None
         self._bytes = torch.arange(self.text_mask.shape[1], device=self.lengths.device)
-        self._all_text = self._spans() if self.window is None else None
 
     @property
     def batch_size(self) -> int:
@@ -103,19 +102,16 @@ class DecodeState:
 
     def fused_place(self, rotary: Rotary) -> FusedPlace:
         """Where the coming step reads and writes, for fused steps."""
-        read = self._spans() if self._all_text is None else self._all_text
-        return FusedPlace.of(self.lengths, read, rotary, self.max_length)
+        rotations = rotary.table(self.max_length, self.lengths.device)[:, 0, 0][self.lengths]
+        return FusedPlace.of(self.lengths, rotations, self.n_text, self.reached, self.window)
 
     def hidden_text(self) -> Tensor | None:
         """What the coming step doesn't see: (B, 1 or H, L) bool, or None where it sees all."""
         if self.window is None:
             return self.text_padding
-        begin, end = self._spans().unsqueeze(2).unbind(-1)  # (B, H, 1) each
+        seen = spans(self.n_text, self.text[0].shape[2], self.reached, self.window)
+        begin, end = seen.unsqueeze(2).unbind(-1)  # (B, H, 1) each
         return (self._bytes < begin) | (self._bytes >= end)
-
-    def _spans(self) -> Tensor:
-        """What each head may look at in the coming step: (B, H, 2) long."""
-        return spans(self.n_text, self.text[0].shape[2], self.reached, self.window)
 
     def fill(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Store the first n columns (B, H, n, d) of every row at once."""
@@ -123,15 +119,14 @@ class DecodeState:
         self.cache[0][layer, ..., :n] = keys.mT
         self.cache[1][layer, ..., :n, :] = values
 
-    def advance(self, attention: Sequence[Tensor] | Tensor) -> None:
-        """Count the step that was just stored.
-
-        Args:
-            attention: its looks at the text, per layer (B, H, L)
-        """
-        self.lengths += 1
+    def follow(self, attention: Sequence[Tensor]) -> None:
+        """Move the window after a step that looked at the text so, per layer (B, H, L)."""
         if self.window is not None:
             torch.maximum(self.reached, place_read(attention), out=self.reached)
+
+    def advance(self) -> None:
+        """Count the step that was just stored."""
+        self.lengths += 1
         if self.static:
             return
         self.longest += 1

@@ -19,7 +19,9 @@ from numba import njit
 from numpy import ndarray
 from torch import Tensor, nn
 
-from lewm.layers import DecoderBlock, KeysValues, Rotary
+from lewm.layers import DecoderBlock, KeysValues
+from lewm.loss import GUIDED_HEADS
+from lewm.window import Window
 
 # All of LLVM's liberties but the one to assume that there is no inf or nan.
 LIBERTIES = {"reassoc", "contract", "arcp", "nsz"}
@@ -74,18 +76,30 @@ class FusedPlace(NamedTuple):
     Attributes:
         columns: (B,) long, the column written to; it and those before are attended to
         rotations: (B, d/2) complex
-        spans: (B, H, 2) long, what each head may look at of the text: `window.spans`
+        n_text: (B,) long, bytes of each row's text, which stand before its padding
+        reached: (B,) long, the furthest byte that the guided heads have read; moved on in place
+        window: (2,) long, bytes that they see behind and ahead of it; negative where they see all
     """
 
     columns: ndarray
     rotations: ndarray
-    spans: ndarray
+    n_text: ndarray
+    reached: ndarray
+    window: ndarray
 
     @classmethod
-    def of(cls, lengths: Tensor, spans: Tensor, rotary: Rotary, max_length: int) -> FusedPlace:
+    def of(
+        cls,
+        lengths: Tensor,
+        rotations: Tensor,
+        n_text: Tensor,
+        reached: Tensor,
+        window: Window | None,
+    ) -> FusedPlace:
         """The place after `lengths` (B,) steps."""
-        turns = rotary.table(max_length, lengths.device)[:, 0, 0]
-        return cls(lengths.numpy(), turns[lengths].numpy(), spans.numpy())
+        seen = np.array(window or (-1, -1))
+        places = (lengths.numpy(), rotations.numpy(), n_text.numpy(), reached.numpy())
+        return cls(*places, seen)
 
 
 def step_fused(
@@ -123,7 +137,8 @@ def _norm(layer: nn.LayerNorm) -> Tensor:
 @njit(**COMPILED)
 def _all_blocks(
     x, attention_norm, qkv_bias, qkv, attention_out, cross_norm, query_bias, query, cross_out,
-    ff_norm, widen_bias, widen, narrow, columns, rotations, spans, keys, values, text_keys,
+    ff_norm, widen_bias, widen, narrow, columns, rotations, n_text, reached,
+    window, keys, values, text_keys,
     text_values, attention,
 ):  # fmt: skip
     for i in range(len(qkv)):
@@ -132,10 +147,12 @@ def _all_blocks(
             keys[i], values[i],
         )  # fmt: skip
         _attend_to_text(
-            x, cross_norm[i], query_bias[i], query[i], cross_out[i], spans, text_keys[i],
-            text_values[i], attention[i],
+            x, cross_norm[i], query_bias[i], query[i], cross_out[i], n_text, reached, window,
+            text_keys[i], text_values[i], attention[i],
         )  # fmt: skip
         _feed_forward(x, ff_norm[i], widen_bias[i], widen[i], narrow[i])
+    if window[0] >= 0:
+        _follow(attention, n_text, reached)
 
 
 @njit(**COMPILED)
@@ -160,7 +177,9 @@ def _attend_to_past(x, norm, bias, qkv, out, columns, rotations, keys, values):
 
 
 @njit(**COMPILED)
-def _attend_to_text(x, norm, bias, query, out, spans, keys, values, attention):
+def _attend_to_text(
+    x, norm, bias, query, out, n_text, reached, window, keys, values, attention
+):  # fmt: skip
     n_rows, width = x.shape
     n_heads, head_dim, longest = keys.shape[1:]
     scratch = np.empty(longest, np.int32)
@@ -170,9 +189,27 @@ def _attend_to_text(x, norm, bias, query, out, spans, keys, values, attention):
         for h in range(n_heads):
             first = h * head_dim
             query, part = asked[b, first : first + head_dim], heard[b, first : first + head_dim]
-            begin, end = spans[b, h]
+            begin, end = 0, n_text[b]
+            if window[0] >= 0 and h < GUIDED_HEADS:
+                begin = max(begin, reached[b] - window[0])
+                end = min(end, reached[b] + window[1] + 1)
             _read(query, keys[b, h], values[b, h], begin, end, attention[b, h], scratch, part)
     _add_product(heard, out, x)
+
+
+@njit(**COMPILED)
+def _follow(attention, n_text, reached):
+    """Move each row's furthest byte on to where the guided heads look: `window.place_read`."""
+    for b in range(len(reached)):
+        most, place = np.float32(-1), 0
+        for t in range(n_text[b]):
+            look = np.float32(0)
+            for i in range(len(attention)):
+                for h in range(GUIDED_HEADS):
+                    look += attention[i, b, h, t]
+            if look > most:
+                most, place = look, t
+        reached[b] = max(reached[b], place)
 
 
 @njit(**COMPILED)

@@ -180,7 +180,8 @@ class JEPAPredictor(nn.Module):
             x, attention = step_fused(x, state.weights, state.cache, state.text, place)
         else:
             x, attention = _step_blocks(x, state, state.place(self.rotary), state.weights)
-        state.advance(attention)
+            state.follow(attention)
+        state.advance()
         shown = tuple(weights.unsqueeze(2) for weights in attention) if need_attention else None
         return self._prediction(x.unsqueeze(1), shown)
 

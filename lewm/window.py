@@ -45,7 +45,7 @@ def spans(n_text: Tensor, n_heads: int, reached: Tensor, window: Window | None) 
     return free
 
 
-def place_read(attention: Sequence[Tensor] | Tensor) -> Tensor:
+def place_read(attention: Sequence[Tensor]) -> Tensor:
     """Where the guided heads look, averaged over all layers: (B,) long.
 
     Args:
