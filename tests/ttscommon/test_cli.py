@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Literal
 import pytest
 from safetensors import SafetensorError
 
-from ttscommon.cli import Parser, add_config_flags, given, run
+from ttscommon.cli import SPINS, Parser, add_config_flags, given, run
 from ttscommon.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,6 +135,33 @@ def test_our_own_mistakes_keep_their_traceback():
 
 def test_a_tool_that_is_done_does_not_exit_by_force():
     assert run(lambda: None) is None
+
+
+def test_threads_sleep_early_unless_the_user_says_how_they_wait(monkeypatch):
+    seen = []
+    note = lambda: seen.append(os.environ.get("GOMP_SPINCOUNT"))  # noqa: E731
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    run(note)
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    run(note)
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    run(note)
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    assert seen == ["7", None, SPINS]
+
+
+def test_a_tool_loads_torch_only_once_its_threads_know_how_to_wait():
+    code = (
+        "import sys, runpy; sys.argv = ['lewm_infer.py', '--help']\n"
+        "import ttscommon.cli as cli\n"
+        "cli.run = lambda main: sys.exit(3 if 'torch' in sys.modules else 4)\n"
+        "runpy.run_path('tools/lewm_infer.py', run_name='__main__')"
+    )
+    root = Path(__file__).resolve().parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 4
 
 
 def test_sigterm_ends_a_tool_as_ctrl_c_does_with_time_to_clean_up():
