@@ -22,9 +22,9 @@ from ttscommon.workspace import TRAINING_ROOT
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 # How often OpenMP's threads look for each other before they sleep. Left alone they look for
-# milliseconds; on a busy machine they keep the cores from the very thread that they wait for. Beside
-# one busy process on two cores Griffin-Lim took 17 times as long as with this, and on an idle
-# machine training is as fast (docs/lewm.md).
+# milliseconds; on a busy machine they keep the cores from the very thread that they wait for.
+# Beside one busy process on two cores Griffin-Lim took 17 times as long as with this, and on an
+# idle machine training is as fast (docs/lewm.md).
 SPINS = "10000"
 DISK_FULL = "the disk is full; free some space and run the same command again"
 # safetensors gives the system's words but no number; torch's archive writer gives neither.
