@@ -266,9 +266,9 @@ class TrainConfig:
         """From a voice of many speakers to a new one in minutes, with its words kept.
 
         The encoder stays frozen, so that latents keep their meaning. The decoder learns the new
-        timbre, then the speaker table its place among the voices, then the predictor the rest,
-        among the base's own voices and with guided attention, without which it loses its place in
-        the text. Steps are for about 130 s of speech and five CPU-minutes with the embedded voice;
+        timbre, then the speaker table its place among the voices, then text encoder and predictor
+        the rest, among the base's own voices and with guided attention, without which it loses its
+        place in the text. Steps are for about 130 s of speech and five CPU-minutes with the embedded voice;
         see docs/lewm.md.
         """
         return cls(
@@ -279,7 +279,7 @@ class TrainConfig:
             predictor_steps=250,
             learning_rate=6e-4,
             warmup_steps=20,
-            text_encoder="keep",
+            text_encoder="train",
             replay_share=0.5,
             batch_size=8,
             guide_weight=1.0,
