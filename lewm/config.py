@@ -268,8 +268,8 @@ class TrainConfig:
         The encoder stays frozen, so that latents keep their meaning. The decoder learns the new
         timbre, then the speaker table its place among the voices, then text encoder and predictor
         the rest, among the base's own voices and with guided attention, without which it loses its
-        place in the text. Steps are for about 130 s of speech and five CPU-minutes with the embedded voice;
-        see docs/lewm.md.
+        place in the text. Steps are for about 130 s of speech and five CPU-minutes with the
+        embedded voice; see docs/lewm.md.
         """
         return cls(
             autoencoder="decoder",
