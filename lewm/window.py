@@ -37,12 +37,12 @@ def spans(n_text: Tensor, n_heads: int, reached: Tensor, window: Window | None) 
         window: None lets all heads look everywhere
     """
     both = torch.stack([torch.zeros_like(n_text), n_text], 1)  # (B, 2)
-    free = both[:, None].repeat(1, n_heads, 1)
+    seen = both[:, None].repeat(1, n_heads, 1)
     if window is not None:
         begin = (reached - window.back).clamp(min=0)
         end = torch.minimum(reached + window.ahead + 1, n_text)
-        free[:, :GUIDED_HEADS] = torch.stack([begin, end], 1)[:, None]
-    return free
+        seen[:, :GUIDED_HEADS] = torch.stack([begin, end], 1)[:, None]
+    return seen
 
 
 def place_read(attention: Sequence[Tensor]) -> Tensor:

@@ -41,7 +41,7 @@ BASE, ALONE, FREE = "the base", "speaker table alone", "free attention"
 # What differs from the recipe. The last is how the reference did it, and lost half of the words.
 VARIANTS: dict[str, dict[str, Any]] = {
     "recipe": {},
-    ALONE: {},  # the recipe's own first phase
+    ALONE: {},  # what the recipe's speaker phase leaves
     FREE: {},  # the recipe's voice without a window while decoding
     "no replay": {"replay_share": 0.0},
     "no speaker phase": {"speaker_steps": 0},
@@ -50,9 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no guide": {"guide_weight": 0.0},
     "low rate": {"learning_rate": 3e-4},
     "high rate": {"learning_rate": 1e-3, "predictor_steps": 600},
-    "everything": {
-        **{"autoencoder": "train", "replay_share": 0.0, "speaker_steps": 0},
-    },
+    "everything": {"autoencoder": "train", "replay_share": 0.0, "speaker_steps": 0},
 }
 COLUMNS = ("speaker", "variant", "similarity", "own WER", "plain WER", "length", "CPU s", "step")
 
