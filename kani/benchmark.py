@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kani.codec import NanoCodec, NanoCodecConfig
-from kani.codec_layers import EPSILON, LEAK, CausalConv, HalfSnake, ResidualLayer, SameConv
+from kani.codec_kernels import EPSILON, LEAK
+from kani.codec_layers import Conv, HalfSnake, ResidualLayer
 from kani.config import PrepareConfig
 from kani.dataset import KaniPlan
 from kani.miniature import NETWORK
@@ -202,8 +203,9 @@ def plainly_encoded(codec: NanoCodec, sound: Tensor) -> Tensor:
     encoder: Any = codec.audio_encoder
     x = _plain_conv(encoder.pre_conv, sound[:, None])
     for residual, down in zip(encoder.res_layers, encoder.down_sample_conv_layers, strict=True):
-        x = _plain_conv(down, _plain_residual(residual, x))
-    return codec.vector_quantizer.encode(_plain_conv(encoder.post_conv, x).transpose(1, 2))
+        x = _plain_conv(down, F.leaky_relu(_plain_residual(residual, x), LEAK))
+    latents = _plain_conv(encoder.post_conv, F.leaky_relu(x, LEAK))
+    return codec.vector_quantizer.encode(latents.transpose(1, 2))
 
 
 @torch.no_grad()
@@ -215,29 +217,24 @@ def plainly_decoded(codec: NanoCodec, codes: Tensor) -> Tensor:
         decoder.activations, decoder.up_sample_conv_layers, decoder.res_layers, strict=True
     )
     for activation, up, residual in stages:
-        x = _plain_snake(activation, x)
-        conv = up.conv
+        conv, x = up.conv, _plain_activation(activation, x)
         x = F.conv_transpose1d(x, conv.weight, conv.bias, up.stride, groups=conv.groups)
         x = _plain_residual(residual, x[..., : -up.stride])
-    x = _plain_conv(decoder.post_conv, _plain_snake(decoder.post_activation, x))
+    x = _plain_conv(decoder.post_conv, _plain_activation(decoder.post_activation, x))
     return x[:, 0].clamp(-1, 1)
 
 
-def _plain_conv(layer: SameConv | CausalConv, x: Tensor) -> Tensor:
+def _plain_conv(layer: Conv, x: Tensor) -> Tensor:
+    is_causal = layer.behind < layer.before
+    x = F.pad(x, (layer.before, layer.behind), mode="constant" if is_causal else "replicate")
     conv = layer.conv
-    if isinstance(layer, CausalConv):
-        x = F.pad(x, (layer.reach, 0))
-    else:
-        x = F.leaky_relu(x, LEAK) if layer.activates else x
-        x = F.pad(x, (layer.reach, layer.reach), mode="replicate")
     return F.conv1d(x, conv.weight, conv.bias, conv.stride, dilation=conv.dilation)
 
 
-def _plain_snake(layer: Any, x: Tensor) -> Tensor:
+def _plain_activation(layer: Any, x: Tensor) -> Tensor:
     if not isinstance(layer, HalfSnake):
-        return x  # the encoder's activations belong to its convolutions
-    snake: Any = layer.activation["snake_act"]
-    alpha = snake.alpha
+        return F.leaky_relu(x, LEAK)
+    alpha = layer.alpha[None, :, None]
     waves, rest = x.split([alpha.shape[1], x.shape[1] - alpha.shape[1]], dim=1)
     waves = waves + (alpha + EPSILON).reciprocal() * torch.sin(alpha * waves).pow(2)
     return torch.cat([waves, F.leaky_relu(rest, LEAK)], dim=1)
@@ -249,8 +246,8 @@ def _plain_residual(layer: ResidualLayer, x: Tensor) -> Tensor:
     for block in blocks:
         y = x
         for unit in block.res_blocks:
-            inner = _plain_conv(unit.input_conv, _plain_snake(unit.input_activation, y))
-            y = y + _plain_conv(unit.skip_conv, _plain_snake(unit.skip_activation, inner))
+            inner = _plain_conv(unit.input_conv, _plain_activation(unit.input_activation, y))
+            y = y + _plain_conv(unit.skip_conv, _plain_activation(unit.skip_activation, inner))
         found.append(y)
     return sum(found[1:], found[0]) / len(found)
 

@@ -7,23 +7,23 @@ are worked on piece by piece, with the same result as at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kani.codec_kernels import LEAK
 from kani.codec_layers import (
-    DILATIONS,
-    SIZES,
-    CausalConv,
+    REACH,
     CausalUpsample,
-    Ends,
+    Conv,
+    Edges,
     FiniteScalars,
     HalfSnake,
     ResidualLayer,
-    SameConv,
+    pieces,
+    piecewise,
 )
 from ttscommon.errors import UserError
 
@@ -80,28 +80,74 @@ class NanoCodecConfig:
         return self.n_codebooks * len(self.levels)
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Where each row of a batch ends.
+
+    Attributes:
+        lengths: of the B rows
+        are_repeated: what a convolution sees behind an end is its last sample, as if the row were
+            alone; else zeros, except behind a row that is as long as the batch
+    """
+
+    lengths: tuple[int, ...]
+    are_repeated: bool
+
+    def edges(self, x: Tensor) -> Edges:
+        """Of the batch (B, T, C)."""
+        ends = ((size, self.are_repeated or size == x.shape[1]) for size in self.lengths)
+        return Edges(0, tuple(ends))
+
+    def slower(self, rate: int) -> Ends:
+        """The ends when only each `rate`-th sample is left."""
+        return replace(self, lengths=tuple(length // rate for length in self.lengths))
+
+
 class Encoder(nn.Module):
     """Sound to latents: (B, T * samples_per_frame, 1) -> (B, T, D)."""
 
     def __init__(self, config: NanoCodecConfig):
         super().__init__()
         width, self.rates = config.encoder_channels, config.down_rates
-        self.pre_conv = SameConv(1, width, EDGE_SIZE, activates=False)
+        self.pre_conv = Conv(1, width, EDGE_SIZE)
         self.res_layers, self.down_sample_conv_layers = nn.ModuleList(), nn.ModuleList()
         for rate in config.down_rates:
             self.res_layers.append(ResidualLayer(width, is_causal=False))
-            down = SameConv(width, 2 * width, 2 * rate, stride=rate)
-            self.down_sample_conv_layers.append(down)
+            self.down_sample_conv_layers.append(Conv(width, 2 * width, 2 * rate, stride=rate))
             width *= 2
-        self.post_conv = SameConv(width, config.latent_dim, EDGE_SIZE)
+        self.post_conv = Conv(width, config.latent_dim, EDGE_SIZE)
 
     def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
-        x = self.pre_conv(x, ends)
+        ends = ends or Ends((x.shape[1],) * len(x), are_repeated=True)
+
+        def first(x: Tensor, edges: Edges) -> Tensor:
+            return self.pre_conv(edges.fill(x.clone()))
+
+        reach = self.pre_conv.before
+        width = self.pre_conv.conv.out_channels
+        x = piecewise(first, x, ends.edges(x), before=reach, behind=reach, width=width)
         stages = zip(self.res_layers, self.down_sample_conv_layers, self.rates, strict=True)
         for residual, down, rate in stages:
-            x = down(residual(x, ends), ends)
-            ends = ends and ends.slower(rate)
-        return self.post_conv(x, ends)
+            x = _shrunk(x, ends.edges(x), residual, down, rate)  # type: ignore[arg-type]
+            ends = ends.slower(rate)
+
+        def last(x: Tensor, edges: Edges) -> Tensor:
+            return self.post_conv(edges.fill(F.leaky_relu(x, LEAK)))
+
+        reach = self.post_conv.before
+        return piecewise(last, x, ends.edges(x), before=reach, behind=reach, width=x.shape[2])
+
+
+def _shrunk(x: Tensor, edges: Edges, residual: ResidualLayer, down: Conv, rate: int) -> Tensor:
+    """A stage of the encoder: (B, T * rate, C) -> (B, T, 2C)."""
+
+    def stage(x: Tensor, edges: Edges) -> Tensor:
+        x = F.leaky_relu_(residual(x, edges), LEAK)
+        return down(edges.behind(residual.before).fill(x))
+
+    before, behind = residual.before + down.before, residual.behind + down.behind
+    width = x.shape[2] * rate
+    return piecewise(stage, x, edges, before=before, behind=behind, step=rate, width=width)
 
 
 class Decoder(nn.Module):
@@ -110,7 +156,7 @@ class Decoder(nn.Module):
     def __init__(self, config: NanoCodecConfig):
         super().__init__()
         width = config.decoder_channels
-        self.pre_conv = CausalConv(config.latent_dim, width, EDGE_SIZE)
+        self.pre_conv = Conv(config.latent_dim, width, EDGE_SIZE, is_causal=True)
         self.activations, self.res_layers = nn.ModuleList(), nn.ModuleList()
         self.up_sample_conv_layers = nn.ModuleList()
         for rate in config.up_rates:
@@ -119,14 +165,39 @@ class Decoder(nn.Module):
             self.up_sample_conv_layers.append(CausalUpsample(width, rate))
             self.res_layers.append(ResidualLayer(width, is_causal=True))
         self.post_activation = HalfSnake(width)
-        self.post_conv = CausalConv(width, 1, LAST_SIZE)
+        self.post_conv = Conv(width, 1, LAST_SIZE, is_causal=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pre_conv(x)
+        whole = Edges(0, is_causal=True)
+
+        def first(x: Tensor, edges: Edges) -> Tensor:
+            del edges  # zeros are there already
+            return self.pre_conv(x)
+
+        width = self.pre_conv.conv.out_channels
+        x = piecewise(first, x, whole, before=self.pre_conv.before, width=width)
         stages = zip(self.activations, self.up_sample_conv_layers, self.res_layers, strict=True)
         for activation, up, residual in stages:
-            x = residual(up(activation(x)))
-        return self.post_conv(self.post_activation(x)).clamp_(-1, 1)
+            x = _grown(x, activation, up, residual)  # type: ignore[arg-type]
+
+        def last(x: Tensor, edges: Edges) -> Tensor:
+            return self.post_conv(edges.fill(self.post_activation(x)))
+
+        x = piecewise(last, x, whole, before=self.post_conv.before, width=x.shape[2])
+        return x.clamp_(-1, 1)
+
+
+def _grown(x: Tensor, activation: HalfSnake, up: CausalUpsample, residual: ResidualLayer) -> Tensor:
+    """A stage of the decoder: (B, T, 2C) -> (B, T * up.stride, C)."""
+    margin = math.ceil(residual.before / up.stride)  # steps
+    surplus = margin * up.stride - residual.before  # samples
+
+    def stage(x: Tensor, edges: Edges) -> Tensor:
+        x = up(edges.fill(activation(x)))[:, surplus:].contiguous()
+        return residual(x, edges.behind(1).faster(up.stride).behind(surplus))
+
+    width = up.stride * x.shape[2] // 2
+    return piecewise(stage, x, Edges(0, is_causal=True), before=1 + margin, width=width)
 
 
 class Quantizer(nn.Module):
@@ -196,7 +267,7 @@ class NanoCodec(nn.Module):
         sound = sound * is_real.to(sound.device)
         tokens = torch.zeros(len(sound), self.config.n_codebooks, longest, dtype=torch.int32)
         tokens = tokens.to(sound.device)
-        for rows, begin, end in self._pieces(len(sound), longest):
+        for rows, begin, end in pieces(len(sound), longest, self.frames_at_once):
             start = max(0, begin - self.encoder_context)
             stop = min(longest, end + self.encoder_context)
             there = (n_frames[rows] - start).clamp(1, stop - start).tolist()
@@ -226,7 +297,7 @@ class NanoCodec(nn.Module):
         hop = self.config.samples_per_frame
         weight = self.audio_decoder.post_conv.conv.weight
         audio = torch.zeros(len(tokens), tokens.shape[-1] * hop, device=tokens.device).to(weight)
-        for rows, begin, end in self._pieces(len(tokens), max(n_frames)):
+        for rows, begin, end in pieces(len(tokens), max(n_frames), self.frames_at_once):
             # The decoder doesn't look ahead, so that what stands behind a row's end is harmless.
             start = max(0, begin - self.decoder_context)
             latents = self.vector_quantizer.decode(tokens[rows, :, start:end]).to(weight)
@@ -239,14 +310,6 @@ class NanoCodec(nn.Module):
     def latents(self, audio: Tensor, ends: Ends | None = None) -> Tensor:
         """(B, T, D) of sound (B, T * samples_per_frame)."""
         return self.audio_encoder(audio[..., None], ends)
-
-    def _pieces(self, n_rows: int, n_frames: int) -> Iterator[tuple[slice, int, int]]:
-        """Rows and frames of each piece, as many rows as fit."""
-        step = min(n_frames, self.frames_at_once)
-        height = max(1, self.frames_at_once // max(step, 1))
-        for row in range(0, n_rows, height):
-            for begin in range(0, n_frames, step):
-                yield slice(row, row + height), begin, min(n_frames, begin + step)
 
     def _require_codes(self, tokens: Tensor) -> None:
         size = self.config.codebook_size
@@ -265,18 +328,11 @@ def _sizes(rows: Tensor, lengths: Tensor | None) -> list[int]:
     return sizes
 
 
-def _residual_reach() -> int:
-    """Samples that a residual layer sees in all, beyond the one itself."""
-    return (
-        max(SIZES) * sum(DILATIONS) + max(SIZES) * len(DILATIONS) - sum(DILATIONS) - len(DILATIONS)
-    )
-
-
 def _encoder_context(config: NanoCodecConfig) -> int:
     """Frames: the reach of each stage and of the convolution behind it, in samples."""
     samples, apart = EDGE_SIZE // 2, 1
     for rate in config.down_rates:
-        samples += (_residual_reach() // 2 + 2 * rate) * apart
+        samples += (REACH // 2 + 2 * rate) * apart
         apart *= rate
     return math.ceil(samples / apart) + EDGE_SIZE // 2
 
@@ -284,7 +340,7 @@ def _encoder_context(config: NanoCodecConfig) -> int:
 def _decoder_context(config: NanoCodecConfig) -> int:
     samples, apart = LAST_SIZE - 1, 1
     for rate in reversed(config.up_rates):
-        samples += _residual_reach() * apart
+        samples += REACH * apart
         apart *= rate
         samples += apart  # the step before
     return math.ceil(samples / apart) + EDGE_SIZE - 1

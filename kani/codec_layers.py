@@ -1,12 +1,15 @@
 """Layers of NanoCodec, all of them (B, T, C) -> (B, T', C').
 
 Time before channels: oneDNN computes convolutions of few channels in that order up to three times
-as fast as in torch's own (B, C, T). Names of parameters are those of NeMo with weight norm folded.
+as fast as in torch's own (B, C, T). A sound is worked on in pieces that have margins, which
+convolutions use up: nothing is copied for padding. Names of parameters are those of NeMo with
+weight norm folded.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,66 +17,105 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAK = 0.01
+from kani.codec_kernels import EPSILON, LEAK, half_snake, upsampled
+
 SIZES, DILATIONS = (3, 7, 11), (1, 3, 5)  # of a residual layer's three blocks, and of their units
-EPSILON = 1e-9
-CACHED = 2**16  # numbers
-WIDE = 1024  # numbers of a row from which on a row's own overhead doesn't matter
-
-
-def convolved(x: Tensor, conv: nn.Conv1d, n_zeros: int = 0) -> Tensor:
-    """`conv` without its own padding.
-
-    Args:
-        n_zeros: to put in front of `x`
-    """
-    flat = x.transpose(1, 2)[:, :, None]  # (B, C, 1, T), channels last in memory
-    found = F.conv2d(
-        flat,
-        conv.weight[:, :, None],
-        conv.bias,
-        stride=(1, conv.stride[0]),
-        padding=(0, n_zeros),
-        dilation=(1, conv.dilation[0]),
-    )
-    # The zeros are behind it too: a few samples computed for nothing cost less than a copy of `x`.
-    found = found[:, :, 0].transpose(1, 2)
-    return (found[:, : x.shape[1]] if n_zeros else found).contiguous()
+# Samples that a residual layer sees in all, beyond the one itself.
+REACH = (max(SIZES) - 1) * (sum(DILATIONS) + len(DILATIONS))
+PIECE = 2**20  # numbers; 4 MB, the best of 2^15 to 2^24
 
 
 @dataclass(frozen=True)
-class Ends:
-    """Where each row of a batch ends.
+class Edges:
+    """Where the sound is in a piece (B, T, C) that has margins; what is outside is seen, too.
 
     Attributes:
-        lengths: of the B rows
-        are_repeated: what a convolution sees behind an end is its last sample, as if the row were
-            alone; else zeros
+        begin: place of its first sample; below 0 if that isn't in the piece
+        ends: place behind each row's last sample, and whether that sample is what is seen behind it
+            (else zeros); empty if no layer sees what is behind
+        is_causal: what is seen before the first sample is zeros, not that sample
     """
 
-    lengths: tuple[int, ...]
-    are_repeated: bool
+    begin: int
+    ends: tuple[tuple[int, bool], ...] = ()
+    is_causal: bool = False
 
-    def fill(self, padded: Tensor, reach: int) -> None:
-        """Change what is seen behind the ends of shorter rows in (B, reach + T + reach, C)."""
-        for row, length in zip(padded, self.lengths, strict=True):
-            end = reach + length
-            if end + reach < len(row):
-                row[end : end + reach] = row[end - 1] if self.are_repeated else 0
+    def fill(self, x: Tensor) -> Tensor:
+        """`x` with what is seen outside the sound."""
+        if self.begin > 0:
+            x[:, : self.begin] = 0 if self.is_causal else x[:, self.begin : self.begin + 1]
+        for row, (end, is_repeated) in zip(x, self.ends, strict=bool(self.ends)):
+            if 0 < end < len(row):
+                row[end:] = row[end - 1] if is_repeated else 0
+        return x
 
-    def slower(self, rate: int) -> Ends:
-        """The ends when only each `rate`-th sample is left."""
-        return replace(self, lengths=tuple(length // rate for length in self.lengths))
+    def behind(self, n_steps: int) -> Edges:
+        """The edges when so many first steps are gone."""
+        ends = tuple((end - n_steps, is_repeated) for end, is_repeated in self.ends)
+        return replace(self, begin=self.begin - n_steps, ends=ends)
+
+    def faster(self, rate: int) -> Edges:
+        """The edges when each step has become `rate` of them."""
+        ends = tuple((end * rate, is_repeated) for end, is_repeated in self.ends)
+        return replace(self, begin=self.begin * rate, ends=ends)
 
 
-class SameConv(nn.Module):
-    """A convolution that sees as much after as before; both ends of the sound are repeated.
+def pieces(n_rows: int, n_steps: int, many: int) -> Iterator[tuple[slice, int, int]]:
+    """Rows, begin and end of pieces of at most `many` steps, all rows together."""
+    step = max(1, min(n_steps, many))
+    height = max(1, many // step)
+    for row in range(0, n_rows, height):
+        for begin in range(0, n_steps, step):
+            yield slice(row, row + height), begin, min(n_steps, begin + step)
+
+
+def piecewise(
+    stage: Callable[[Tensor, Edges], Tensor],
+    x: Tensor,
+    edges: Edges,
+    *,
+    before: int,
+    behind: int = 0,
+    step: int = 1,
+    width: int,
+) -> Tensor:
+    """What a stage makes of a sound, on a CPU in pieces that its cache holds.
 
     Args:
-        activates: take the leaky ReLU of the sound first
+        stage: makes (B, n * r, C') of (B, before + n * step + behind, C), with any r
+        x: (B, N * step, C)
+        edges: of `x`
+        before, behind: margins
+        width: numbers that a step of the stage takes while it is worked on
+
+    Returns:
+        (B, N * r, C')
+    """
+    n_rows, n_samples = x.shape[:2]
+    n_steps = n_samples // step
+    many = n_rows * n_steps if x.is_cuda else max(PIECE // width, 2 * (before + behind) // step)
+    found = None
+    for rows, begin, end in pieces(n_rows, n_steps, many):
+        start, stop = begin * step - before, end * step + behind
+        part = x[rows, max(0, start) : stop]
+        if start < 0 or stop > n_samples:
+            part = F.pad(part, (0, 0, max(0, -start), max(0, stop - n_samples)))
+        part = stage(part, replace(edges, ends=edges.ends[rows]).behind(start))
+        rate = part.shape[1] // (end - begin)
+        if found is None:
+            if len(part) == n_rows and end - begin == n_steps:
+                return part
+            found = part.new_empty(n_rows, n_steps * rate, part.shape[2])
+        found[rows, begin * rate : end * rate] = part
+    assert found is not None
+    return found
+
+
+class Conv(nn.Module):
+    """A convolution without padding.
 
     Attributes:
-        reach: samples in front that it sees, and behind
+        before, behind: samples that it sees beside the one itself: the margins that it uses up
     """
 
     def __init__(
@@ -84,45 +126,28 @@ class SameConv(nn.Module):
         *,
         stride: int = 1,
         dilation: int = 1,
-        activates: bool = True,
+        is_causal: bool = False,
     ):
         super().__init__()
         self.conv = nn.Conv1d(n_in, n_out, size, stride=stride, dilation=dilation)
-        self.reach, self.activates = ((size - 1) * dilation - stride + 2) // 2, activates
+        reach = (size - 1) * dilation
+        half = (reach - stride + 2) // 2
+        self.before, self.behind = (reach, 0) if is_causal else (half, half)
 
-    def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
-        batch, n_steps, n_channels = x.shape
-        padded = x.new_empty(batch, n_steps + 2 * self.reach, n_channels)
-        inner = padded[:, self.reach : self.reach + n_steps]
-        # Computed into its place: copies of `x` were a tenth of the encoder's time.
-        if self.activates:
-            torch.ops.aten.leaky_relu.out(x, LEAK, out=inner)
-        else:
-            inner.copy_(x)
-        padded[:, : self.reach] = inner[:, :1]
-        padded[:, self.reach + n_steps :] = inner[:, -1:]
-        if ends is not None:
-            ends.fill(padded, self.reach)
-        return convolved(padded, self.conv)
-
-
-class CausalConv(nn.Module):
-    """A convolution that sees only what came before; before the sound there are zeros."""
-
-    def __init__(self, n_in: int, n_out: int, size: int, *, dilation: int = 1):
-        super().__init__()
-        self.conv = nn.Conv1d(n_in, n_out, size, dilation=dilation)
-        self.reach = (size - 1) * dilation
-
-    def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
-        del ends  # what stands behind an end isn't seen before it
-        return convolved(x, self.conv, self.reach)
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.transpose(1, 2)[:, :, None]  # (B, C, 1, T), channels last in memory
+        conv = self.conv
+        strides, dilations = (1, conv.stride[0]), (1, conv.dilation[0])
+        found = F.conv2d(
+            flat, conv.weight[:, :, None], conv.bias, stride=strides, dilation=dilations
+        )
+        return found[:, :, 0].transpose(1, 2).contiguous()
 
 
 class CausalUpsample(nn.Module):
     """`stride` samples of each, from it and the one before; each output mixes two channels.
 
-    (B, T, 2C) -> (B, T * stride, C)
+    (B, 1 + T, 2C) -> (B, T * stride, C)
     """
 
     def __init__(self, n_out: int, stride: int):
@@ -132,16 +157,15 @@ class CausalUpsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, n_steps, n_in = x.shape
-        # Samples j of a step are w[j] of the step itself and w[stride + j] of the one before.
-        pairs = F.pad(x.view(batch, n_steps, 1, n_in // 2, 2), (0, 0, 0, 0, 0, 0, 1, 0))
-        pairs = pairs.movedim(-1, 0).contiguous()  # (2, B, 1 + T, 1, C)
-        taps = self.conv.weight.view(n_in // 2, 2, 2, self.stride)
-        taps = taps.permute(1, 2, 3, 0).contiguous()  # (2, 2, stride, C)
-        found = self.conv.bias.repeat(batch, n_steps, self.stride, 1)
-        for side in range(2):
-            found.addcmul_(pairs[side, :, 1:], taps[side, 0])
-            found.addcmul_(pairs[side, :, :-1], taps[side, 1])
-        return found.view(batch, n_steps * self.stride, n_in // 2)
+        if _is_compiled(x):
+            # Samples j of a step are w[j] of the step itself and w[stride + j] of the one before.
+            taps = self.conv.weight.view(n_in // 2, 2, 2, self.stride).permute(1, 2, 3, 0)
+            found = x.new_empty(batch, (n_steps - 1) * self.stride, n_in // 2)
+            bias = self.conv.bias.detach()
+            upsampled(*(t.detach().contiguous().numpy() for t in (x, taps, bias, found)))
+            return found
+        found = self.conv(x.transpose(1, 2))[..., self.stride : -self.stride]
+        return found.transpose(1, 2).contiguous()
 
 
 class Snake(nn.Module):
@@ -153,32 +177,35 @@ class Snake(nn.Module):
 
 
 class HalfSnake(nn.Module):
-    """x + sin(alpha x)^2 / alpha on the first half of the channels, leaky ReLU on the others."""
+    """x + sin(alpha x)^2 / alpha on the first half of the channels, leaky ReLU on the others.
 
-    def __init__(self, n_channels: int):
+    Args:
+        in_place: lose `x`
+    """
+
+    def __init__(self, n_channels: int, *, in_place: bool = False):
         super().__init__()
         self.activation = nn.ModuleDict({"snake_act": Snake(n_channels // 2)})
-        self.n_channels = n_channels
+        self.in_place = in_place
+
+    @property
+    def alpha(self) -> Tensor:
+        """(C // 2,)"""
+        return self.activation["snake_act"].alpha.detach().flatten()  # type: ignore[union-attr]
 
     def forward(self, x: Tensor) -> Tensor:
-        alpha = self.activation["snake_act"].alpha.flatten()  # type: ignore[union-attr]
-        # All channels alike, so that memory is passed over in one piece: without a wave where the
-        # ReLU is, without a leak where the snake is.
-        rest = alpha.new_zeros(self.n_channels - len(alpha))
-        alphas = torch.cat([alpha, rest])
-        heights = torch.cat([(alpha + EPSILON).reciprocal(), rest])
-        slopes = torch.cat([torch.ones_like(alpha), rest + LEAK])
-        times = math.gcd(x.numel() // self.n_channels, max(1, WIDE // self.n_channels))
-        alphas, heights, slopes = (one.repeat(times) for one in (alphas, heights, slopes))
-        rows = x.view(-1, times * self.n_channels)
-        found = torch.empty_like(rows)
-        # Step by step on as much as a CPU's cache holds: long sounds two to three times as fast.
-        height = len(rows) if x.is_cuda else max(1, CACHED // rows.shape[1])
-        for part, out in zip(rows.split(height), found.split(height), strict=True):
-            waves = (part * alphas).sin_()
-            torch.maximum(part, part * slopes, out=out)
-            out.addcmul_(waves, waves * heights)
-        return found.view_as(x)
+        x = x.contiguous()
+        found = x if self.in_place else torch.empty_like(x)
+        if _is_compiled(x):
+            half_snake(x.numpy(), self.alpha.numpy(), found.numpy())
+            return found
+        waves, rest = x.split([len(self.alpha), x.shape[-1] - len(self.alpha)], dim=-1)
+        lifts = (self.alpha + EPSILON).reciprocal() * (self.alpha * waves).sin().square()
+        return torch.cat([waves + lifts, F.leaky_relu(rest, LEAK)], dim=-1, out=found)
+
+
+def _is_compiled(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 class Unit(nn.Module):
@@ -186,15 +213,22 @@ class Unit(nn.Module):
 
     def __init__(self, n_channels: int, size: int, dilation: int, *, is_causal: bool):
         super().__init__()
-        make = CausalConv if is_causal else SameConv
-        self.input_activation = HalfSnake(n_channels) if is_causal else nn.Identity()
-        self.skip_activation = HalfSnake(n_channels) if is_causal else nn.Identity()
-        self.input_conv = make(n_channels, n_channels, size, dilation=dilation)
-        self.skip_conv = make(n_channels, n_channels, size)
+        if is_causal:
+            self.input_activation: nn.Module = HalfSnake(n_channels)
+            self.skip_activation: nn.Module = HalfSnake(n_channels, in_place=True)
+        else:
+            self.input_activation = nn.LeakyReLU(LEAK)
+            self.skip_activation = nn.LeakyReLU(LEAK, inplace=True)
+        self.input_conv = Conv(n_channels, n_channels, size, dilation=dilation, is_causal=is_causal)
+        self.skip_conv = Conv(n_channels, n_channels, size, is_causal=is_causal)
+        self.before = self.input_conv.before + self.skip_conv.before
+        self.behind = self.input_conv.behind + self.skip_conv.behind
 
-    def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
-        inner = self.input_conv(self.input_activation(x), ends)
-        return self.skip_conv(self.skip_activation(inner), ends).add_(x)
+    def forward(self, x: Tensor, edges: Edges) -> Tensor:
+        inner = self.input_conv(edges.fill(self.input_activation(x)))
+        edges = edges.behind(self.input_conv.before)
+        inner = self.skip_conv(edges.fill(self.skip_activation(inner)))
+        return inner.add_(x[:, self.before : x.shape[1] - self.behind])
 
 
 class Block(nn.Module):
@@ -202,13 +236,15 @@ class Block(nn.Module):
 
     def __init__(self, n_channels: int, size: int, *, is_causal: bool):
         super().__init__()
-        self.res_blocks = nn.ModuleList(
-            Unit(n_channels, size, dilation, is_causal=is_causal) for dilation in DILATIONS
-        )
+        units = [Unit(n_channels, size, dilation, is_causal=is_causal) for dilation in DILATIONS]
+        self.res_blocks = nn.ModuleList(units)
+        self.before = sum(unit.before for unit in units)
+        self.behind = sum(unit.behind for unit in units)
 
-    def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
+    def forward(self, x: Tensor, edges: Edges) -> Tensor:
         for unit in self.res_blocks:
-            x = unit(x, ends)
+            x = unit(x, edges)
+            edges = edges.behind(unit.before)  # type: ignore[arg-type]
         return x
 
 
@@ -217,14 +253,19 @@ class ResidualLayer(nn.Module):
 
     def __init__(self, n_channels: int, *, is_causal: bool):
         super().__init__()
-        self.res_blocks = nn.ModuleList(
-            Block(n_channels, size, is_causal=is_causal) for size in SIZES
-        )
+        blocks = [Block(n_channels, size, is_causal=is_causal) for size in SIZES]
+        self.res_blocks = nn.ModuleList(blocks)
+        self.before = max(block.before for block in blocks)
+        self.behind = max(block.behind for block in blocks)
 
-    def forward(self, x: Tensor, ends: Ends | None = None) -> Tensor:
-        found = self.res_blocks[0](x, ends)
-        for block in self.res_blocks[1:]:
-            found.add_(block(x, ends))
+    def forward(self, x: Tensor, edges: Edges) -> Tensor:
+        found = None
+        for block in self.res_blocks:
+            start: int = self.before - block.before  # type: ignore[operator]
+            stop: int = x.shape[1] - self.behind + block.behind  # type: ignore[operator]
+            mine = block(x[:, start:stop].contiguous(), edges.behind(start))
+            found = mine if found is None else found.add_(mine)
+        assert found is not None
         return found.div_(len(self.res_blocks))
 
 

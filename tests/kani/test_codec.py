@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kani import codec_layers
 from kani.codec import NanoCodec, NanoCodecConfig
-from kani.codec_layers import FiniteScalars
+from kani.codec_layers import CausalUpsample, FiniteScalars, HalfSnake
 from kani.codec_weights import fold
 from tests.kani.golden import described, tensors
 from ttscommon.errors import UserError
@@ -73,6 +74,70 @@ def test_long_sounds_in_pieces_are_as_at_once():
     assert n_frames.tolist() == [44, 25]
     assert torch.equal(pieces.encode(audio, lengths)[0], tokens)
     torch.testing.assert_close(pieces.decode(tokens), whole.decode(tokens), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("as_nemo", [False, True])
+def test_layers_in_pieces_are_as_at_once(codec, monkeypatch, as_nemo):
+    rows, lengths = sound(3, 9), torch.tensor([9, 4, 1]) * HOP
+    codes = torch.randint(0, 4032, (2, 4, 9), generator=torch.Generator().manual_seed(4))
+    whole = codec.encode(rows, lengths, as_nemo=as_nemo)[0], codec.decode(codes)
+    n_stages = []
+    piecewise = codec_layers.piecewise
+
+    def counted(stage, x, edges, **kwargs):
+        def one(x, edges):
+            n_stages.append(len(x))
+            return stage(x, edges)
+
+        return piecewise(one, x, edges, **kwargs)
+
+    monkeypatch.setattr("kani.codec.piecewise", counted)
+    monkeypatch.setattr(codec_layers, "PIECE", 2**10)
+    assert torch.equal(codec.encode(rows, lengths, as_nemo=as_nemo)[0], whole[0])
+    assert torch.allclose(codec.decode(codes), whole[1], atol=1e-6)
+    assert len(n_stages) > 50  # there are 14 stages
+    assert set(n_stages) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("n_channels", [1, 5, 32, 33])
+def test_a_half_snake_is_its_formula(n_channels, in_place):
+    torch.manual_seed(0)
+    layer = HalfSnake(n_channels, in_place=in_place).requires_grad_(False)
+    alpha = layer.activation["snake_act"].alpha
+    alpha.copy_(torch.linspace(-2, 3, alpha.numel()).view_as(alpha))
+    x = 10 ** torch.empty(2, 77, n_channels).uniform_(-3, 2.5) * torch.randn(2, 77, n_channels)
+    exact = layer.double()(x.double())
+    layer.float()
+    n_waves = n_channels // 2
+    waves, a = x[..., :n_waves].double(), alpha.flatten().double()
+    assert torch.allclose(exact[..., :n_waves], waves + (a * waves).sin() ** 2 / (a + 1e-9))
+    assert torch.allclose(
+        exact[..., n_waves:], torch.nn.functional.leaky_relu(x, 0.01).double()[..., n_waves:]
+    )
+    found = layer(x.clone())
+    assert torch.allclose(found.double(), exact, rtol=1e-6, atol=3e-5)
+    kept = x.clone()
+    assert (layer(kept) is kept) == in_place
+
+
+def test_a_half_snake_hides_no_number_that_is_none():
+    layer = HalfSnake(4).requires_grad_(False)
+    x = torch.tensor([[[float("nan"), float("inf"), float("nan"), float("inf")]]])
+    assert not layer(x)[0, 0, :3].isfinite().any()
+
+
+@pytest.mark.parametrize("stride", [2, 7])
+def test_upsampling_is_a_transposed_convolution(stride):
+    torch.manual_seed(0)
+    layer = CausalUpsample(6, stride).requires_grad_(False)
+    x = torch.randn(2, 9, 12)
+    conv = layer.conv
+    exact = torch.nn.functional.conv_transpose1d(
+        x.transpose(1, 2), conv.weight, conv.bias, stride, groups=6
+    )[..., stride:-stride]
+    assert torch.allclose(layer(x), exact.transpose(1, 2), atol=1e-6)
+    assert torch.allclose(layer.double()(x.double()), exact.transpose(1, 2).double(), atol=1e-6)
 
 
 def test_no_sound_depends_on_later_codes(codec):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import peft
@@ -202,15 +203,52 @@ def test_scores_are_means_over_all_held_out_clips(base):
     assert sum(layers) / 4 == pytest.approx(one["audio"], abs=1e-5)
 
 
-def test_losses_of_many_places_are_those_of_few():
+@pytest.mark.parametrize("is_trained", [False, True])
+@pytest.mark.parametrize("n_places", [3, CHUNK + 5])
+def test_losses_and_gradients_are_those_of_autograd(n_places, is_trained):
     torch.manual_seed(0)
-    head = torch.nn.Linear(4, 9, bias=False)
-    hidden = torch.randn(CHUNK + 5, 4, requires_grad=True)
-    targets = torch.randint(0, 9, (CHUNK + 5,))
-    whole = torch.nn.functional.cross_entropy(head(hidden), targets)
-    parts = token_losses(hidden, head, targets).mean()
-    one, other = (torch.autograd.grad(loss, hidden)[0] for loss in (whole, parts))
-    assert torch.allclose(one, other, atol=1e-8)
+    head = torch.nn.Linear(4, 9, bias=False).requires_grad_(is_trained)
+    hidden = torch.randn(n_places, 4, requires_grad=True)
+    targets, weights = torch.randint(0, 9, (n_places,)), torch.rand(n_places)
+    whole = torch.nn.functional.cross_entropy(head(hidden), targets, reduction="none")
+    parts = token_losses(hidden, head, targets)
+    assert torch.allclose(whole, parts, atol=1e-6)
+    wanted = [hidden, head.weight] if is_trained else [hidden]
+    for one, other in zip(
+        torch.autograd.grad((whole * weights).sum(), wanted),
+        torch.autograd.grad((parts * weights).sum(), wanted),
+        strict=True,
+    ):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_extreme_logits_keep_losses_and_gradients_finite():
+    head = torch.nn.Linear(2, 3, bias=False).requires_grad_(False)
+    head.weight.copy_(torch.tensor([[300.0, 0.0], [0.0, 300.0], [-300.0, 0.0]]))
+    hidden = torch.tensor([[1.0, 0.0], [1.0, 1.0]], requires_grad=True)
+    losses = token_losses(hidden, head, torch.tensor([2, 1]))
+    assert losses.tolist() == pytest.approx([600.0, math.log(2)])
+    losses.sum().backward()
+    assert hidden.grad is not None
+    assert hidden.grad.tolist() == [[600.0, 0.0], [150.0, -150.0]]
+
+
+def test_a_head_in_bfloat16_has_losses_in_float32():
+    torch.manual_seed(0)
+    head = torch.nn.Linear(64, 500, bias=False).requires_grad_(False)
+    hidden, targets = torch.randn(40, 64), torch.randint(0, 500, (40,))
+    leaves = hidden.clone().requires_grad_(), hidden.bfloat16().requires_grad_()
+    exact = token_losses(leaves[0], head, targets)
+    rough = token_losses(leaves[1], head.bfloat16(), targets)
+    assert rough.dtype == torch.float32
+    assert torch.allclose(exact, rough, atol=0.05)
+    assert len(set((rough * 256 % 1).tolist())) > 20  # not rounded to bfloat16
+    gradients = [
+        torch.autograd.grad(x.sum(), leaf)[0]
+        for x, leaf in zip((exact, rough), leaves, strict=True)
+    ]
+    assert gradients[1].dtype == torch.bfloat16
+    assert torch.allclose(gradients[0], gradients[1].float(), atol=0.02)
 
 
 def test_ids_know_their_layer():
