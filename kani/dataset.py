@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from kani.attention import Segments
 from kani.tokens import TokenSpace, frame_positions
 from ttscommon.batching import BatchKey, length_buckets
 from ttscommon.checkpoints import fingerprint
@@ -56,16 +57,14 @@ class KaniBatch:
     speaker_embeddings: Tensor | None = None
 
     @property
-    def attention_mask(self) -> dict[str, Tensor] | None:
+    def attention_mask(self) -> dict[str, Tensor | Segments] | None:
         """What LFM2 is to be given: for each kind of layer, what it may see.
 
         Padding behind a single clip needs no mask: no layer looks ahead.
         """
         if self.is_plain:
             return None
-        same = self.segments[:, :, None] == self.segments[:, None, :]  # (B, T, T)
-        causal = torch.ones_like(same[0]).tril()
-        return {"full_attention": (same & causal)[:, None], "conv": self.segments > 0}
+        return {"full_attention": Segments.of(self.segments), "conv": self.segments > 0}
 
 
 @dataclass(frozen=True)

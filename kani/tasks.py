@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kani.attention import attend_within_clips
 from kani.dataset import IGNORED, KaniBatch, KaniPlan
 from kani.loss import kani_loss, layer_of, predictions, token_losses
 from kani.projection import inputs_with_speakers
@@ -29,6 +30,7 @@ class KaniStage(nn.Module):
     def __init__(self, model: Any, space: TokenSpace):
         super().__init__()
         self.model, self.space = model, space
+        attend_within_clips(model)
 
     def forward(self, batch: KaniBatch, progress: float = 0.0) -> Losses:  # noqa: ARG002
         losses, targets = self.losses(batch)
