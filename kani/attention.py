@@ -24,8 +24,8 @@ class Segments:
     """Where the clips of a batch (B, T) are; N of them, the longest of L ids.
 
     Attributes:
-        places: (N, L), flat places in the batch of each clip's ids; behind its end any others, which
-            no causal attention sees
+        places: (N, L), flat places in the batch of each clip's ids; behind its end any others,
+            which no causal attention sees
         back: (B * T,), flat places in (N, L); 0 for padding
     """
 

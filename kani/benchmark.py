@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from kani.codec_layers import Conv, HalfSnake, ResidualLayer
 from kani.config import PrepareConfig
 from kani.dataset import KaniPlan
 from kani.miniature import NETWORK
+from kani.nemo_codec import NemoCodec, is_installed
 from kani.preprocess import prepare
 from kani.tasks import KaniStage
 from kani.tokens import TokenSpace, interleave, training_sequence
@@ -60,6 +61,7 @@ class KaniWork:
         seconds: of sound, for the codec
         clips: recordings of `input` and their texts, at most; 0: all
         batch_size: clips in a step
+        amp: precision of training, of the public way as well
         repeats: rounds of which the median counts; preparing is done once
     """
 
@@ -69,6 +71,7 @@ class KaniWork:
     clips: int = 0
     batch_size: int = 8
     lora_rank: int = 16
+    amp: Literal["no", "bf16"] = "no"
     repeats: int = 3
     warmups: int = 1
     seed: int = 0
@@ -112,7 +115,7 @@ def speeds(work: KaniWork, tasks: Collection[str], meter: Meter) -> Iterator[Spe
 
 
 def codec_speeds(work: KaniWork, meter: Meter) -> Iterator[Speed]:
-    """Encoding and decoding, beside the graph as it is written in the papers."""
+    """Encoding and decoding, beside the graph as it is written; and NeMo's, if it is installed."""
     codec = _codec(work).to(meter.device)
     hop = codec.config.samples_per_frame
     chance = torch.Generator().manual_seed(work.seed)
@@ -122,12 +125,19 @@ def codec_speeds(work: KaniWork, meter: Meter) -> Iterator[Speed]:
     codes = torch.randint(0, codec.config.codebook_size, shape, generator=chance)
     sound, codes = sound.to(meter.device), codes.to(meter.device)
     seconds = n_frames / codec.config.frame_rate
-    pairs: list[tuple[str, Callable[[], Tensor], Callable[[], Tensor]]] = [
-        ("encode", lambda: codec.encode(sound)[0], lambda: plainly_encoded(codec, sound)),
-        ("decode", lambda: codec.decode(codes), lambda: plainly_decoded(codec, codes)),
-    ]
-    for task, here, plain in pairs:
-        yield from _in_turns(task, {HERE: here, PLAIN: plain}, work, meter, seconds, "x real time")
+    encoding: dict[str, Callable[[], Tensor]] = {
+        HERE: lambda: codec.encode(sound)[0],
+        PLAIN: lambda: plainly_encoded(codec, sound),
+    }
+    decoding: dict[str, Callable[[], Tensor]] = {
+        HERE: lambda: codec.decode(codes),
+        PLAIN: lambda: plainly_decoded(codec, codes),
+    }
+    if is_installed() and meter.device.type == "cpu":
+        nemo = NemoCodec(codec)
+        encoding["NeMo"], decoding["NeMo"] = lambda: nemo.encode(sound), lambda: nemo.decode(codes)
+    yield from _in_turns("encode", encoding, work, meter, seconds, "x real time")
+    yield from _in_turns("decode", decoding, work, meter, seconds, "x real time")
 
 
 def prepare_speed(work: KaniWork, meter: Meter) -> Speed:
@@ -173,9 +183,14 @@ def training_speeds(work: KaniWork, meter: Meter) -> Iterator[Speed]:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
+    def precision() -> torch.autocast:
+        return torch.autocast(meter.device.type, torch.bfloat16, enabled=work.amp == "bf16")
+
     def in_batches(plan: KaniPlan) -> bool:
         for key in plan.epoch(0):
-            stage(move(plan.load(key), meter.device)).total.backward()
+            with precision():
+                loss = stage(move(plan.load(key), meter.device)).total
+            loss.backward()
             step()
         return True
 
@@ -183,7 +198,8 @@ def training_speeds(work: KaniWork, meter: Meter) -> Iterator[Speed]:
         for number in range(len(rows)):
             ids = plans["padded"].clip(number).ids[None].to(meter.device)
             mask = torch.ones_like(ids)
-            loss = stage.model(input_ids=ids, attention_mask=mask, labels=ids).loss
+            with precision():
+                loss = stage.model(input_ids=ids, attention_mask=mask, labels=ids).loss
             (loss / work.batch_size).backward()
             if (number + 1) % work.batch_size == 0 or number + 1 == len(rows):
                 step()
@@ -285,6 +301,8 @@ def _stage(work: KaniWork) -> KaniStage:
     torch.manual_seed(work.seed)
     config = Lfm2Config(**(sizes if work.layers else NETWORK), vocab_size=TokenSpace().vocab_size)
     model: Any = Lfm2ForCausalLM(config).requires_grad_(False)
+    if work.amp == "bf16":
+        model.to(torch.bfloat16)
     lora.inject(
         model,
         target_layers(model, TARGETS),
@@ -293,6 +311,9 @@ def _stage(work: KaniWork) -> KaniStage:
         dropout=0.0,
         use_rslora=True,
     )
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
     return KaniStage(model.train(), TokenSpace())
 
 

@@ -50,6 +50,7 @@ KANI = """KaniTTS: clips prepared, the codec, and training steps in three ways.
 
 Weights are random and in the released sizes. The language model has its full width and the last of
 its layers. What is compared is done in turns; the last of each task is the public programs' way.
+--amp is of training; the codec computes in float32.
 
 Example: python tools/benchmark.py kani --threads 1 --clock cpu --layers 3 --repeats 3
 """
@@ -118,7 +119,7 @@ def _add_kani(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--seconds", type=float, default=10.0, help="of sound for the codec")
     work.add_argument("--batch-size", type=int, default=8, help="clips in a training step")
     work.add_argument("--lora-rank", "--lora-r", type=int, default=16, help="size of the adapters")
-    _add_common(parser)
+    _add_amp(_add_common(parser))
 
 
 def _add_steps(parser: argparse.ArgumentParser, data: Any, batch_sizes: Sequence[int]) -> Any:
@@ -131,10 +132,13 @@ def _add_steps(parser: argparse.ArgumentParser, data: Any, batch_sizes: Sequence
     work.add_argument("--lora-rank", "--lora-r", type=int, default=16, help="size of the adapters")
     work.add_argument("--gradient-checkpointing", action=argparse.BooleanOptionalAction,
                       help="with it, or without it, alone (default: both)")  # fmt: skip
-    machine = _add_common(parser)
+    _add_amp(_add_common(parser))
+    return work
+
+
+def _add_amp(machine: Any) -> None:
     machine.add_argument("--amp", choices=("no", "bf16"), default="no",
                          help="precision of the computations")  # fmt: skip
-    return work
 
 
 def _add_common(parser: argparse.ArgumentParser) -> Any:
@@ -242,7 +246,7 @@ def kani(args: argparse.Namespace) -> dict[str, Any]:
     from ttscommon.metering import Meter
 
     device = _device(args)
-    names = ("input", "clips", "layers", "seed", "seconds", "batch_size", "lora_rank")
+    names = ("input", "clips", "layers", "seed", "seconds", "batch_size", "lora_rank", "amp")
     work = KaniWork(**{name: getattr(args, name) for name in (*names, "repeats", "warmups")})
     report, rows = {"machine": _machine(args, device)}, []
     for row in speeds(work, args.tasks, Meter(device, _clock(args))):
