@@ -26,7 +26,7 @@ RATE = 16000
 SHORTEST, LONGEST = 0.1, 30.0  # seconds; of what is longer, the beginning is heard
 SPEAKER_EMB, FORMAT = "speaker_emb", "kani.speaker_embedding"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-FETCH = "give a folder of nineninesix/speaker-emb-tbr"
+FETCH = "python tools/download_checkpoints.py kani-voice, and its folder"
 # Weight norm as torch named it before, and names it now.
 OLDER = {".weight_g": "original0", ".weight_v": "original1"}
 UNUSED = "wavlm.masked_spec_embed"  # of training

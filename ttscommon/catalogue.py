@@ -50,6 +50,7 @@ class Family:
 
 MIT, APACHE = Licence("MIT"), Licence("Apache-2.0")
 UNISPEECH = Licence("CC-BY-SA-3.0", note="share alike; of Microsoft's UniSpeech")
+ORANGE = Licence("CC-BY-SA-3.0", note="share alike; of Orange/Speaker-wavLM-tbr")
 # A community licence each: named as their repositories name them.
 BILIBILI = Licence("bilibili Model Use License", False, "not open; commercial use is limited")
 AMPHION = Licence("MIT for Amphion's code", False, "terms of the weights: see the model's page")
@@ -133,6 +134,11 @@ KANI = Family(
         ),
     ),
 )
+KANI_VOICE = Family(
+    "kani-voice",
+    "the speaker encoder of kani-tts-2 (--voice-encoder)",
+    (Source("nineninesix/speaker-emb-tbr", ("config.json", "model.safetensors"), ORANGE),),
+)
 VOCOS = Family(
     "vocos",
     "Vocos mel-24khz, the vocoder of LeWM-TTS",
@@ -150,4 +156,6 @@ WAVLM = Family(
     ),
 )
 WHISPER = Family("whisper", "one Whisper model (--whisper-model), for transcripts and evaluation")
-FAMILIES = {family.name: family for family in (INDEXTTS2, HIGGS, KANI, VOCOS, WAVLM, WHISPER)}
+FAMILIES = {
+    family.name: family for family in (INDEXTTS2, HIGGS, KANI, KANI_VOICE, VOCOS, WAVLM, WHISPER)
+}
