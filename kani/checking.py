@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ def _of_experiments(
                 raise UserError(f"no {TOKENIZER_FILE} in this folder", where=base)
             if dataset is not None:
                 required_dim(dataset, base)
+                yield from _of_languages(dataset, config, where)
         except UserError as error:
             yield Finding(f"{where}: base_model", _what(error), error.fix or "")
             config = RELEASED
@@ -83,6 +84,17 @@ def _of_experiments(
     ):
         if is_wanted and importlib.util.find_spec(package) is None:
             yield Finding(where, f"{package} isn't installed", "uv sync --inexact --all-extras")
+
+
+def _of_languages(
+    dataset: DatasetConfig, config: Mapping[str, Any], where: str
+) -> Iterator[Finding]:
+    """Languages that a base doesn't list: slips of the pen, or to be learned."""
+    known = (config.get("language_settings") or {}).get("language_tags_list") or []
+    tags = {one.language_tag.lower() for one in dataset.hf_datasets if one.language_tag}
+    for tag in sorted(tags - {str(one).lower() for one in known}) if known else ():
+        what = f"the base knows {', '.join(map(str, known))}, and learns {tag} from these clips"
+        yield Finding(f"{where}: base_model", what, is_remark=True)
 
 
 def _network(config: dict[str, Any]) -> Any:

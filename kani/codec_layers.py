@@ -44,9 +44,10 @@ class Edges:
         """`x` with what is seen outside the sound."""
         if self.begin > 0:
             x[:, : self.begin] = 0 if self.is_causal else x[:, self.begin : self.begin + 1]
-        for row, (end, is_repeated) in zip(x, self.ends, strict=bool(self.ends)):
-            if 0 < end < len(row):
-                row[end:] = row[end - 1] if is_repeated else 0
+        alike = len(set(self.ends)) == 1  # one copy for all rows
+        for rows, (end, is_repeated) in zip([x] if alike else x.split(1), self.ends, strict=False):
+            if 0 < end < x.shape[1]:
+                rows[:, end:] = rows[:, end - 1 : end] if is_repeated else 0
         return x
 
     def behind(self, n_steps: int) -> Edges:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.kani.made_up import saved
 from tests.kani.made_up_jobs import MODEL, experiment, few_codes
 from tools.kani_check_config import main as check_config
 from ttscommon.errors import UserError
+from ttscommon.files import read_json
 from ttscommon.stages import INTERRUPTED
 
 
@@ -169,6 +171,23 @@ def test_codes_of_another_codec_are_found(configs, tmp_path):
     told = [str(finding) for finding in check(configs)]
     assert len(told) == 4
     assert "nano_layer_1 has codes from" in told[0]
+
+
+@pytest.mark.parametrize(("tag", "is_told"), [("EN_us", False), ("en-us", True)])
+def test_a_language_that_the_base_does_not_list_is_told(configs, tmp_path, base, tag, is_told):
+    other = shutil.copytree(base, tmp_path / "base2")
+    config = read_json(other / "config.json")
+    config["language_settings"] = {"status": True, "language_tags_list": ["en_us", "de_de"]}
+    (other / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    changed(configs, "experiments", lambda c: c.update(base_model=str(other)))
+    only = {"speaker_id": None, "language_tag": tag}
+    changed(configs, "dataset_config", lambda c: c["hf_datasets"][0].update(only))
+    changed(configs, "eval_set", lambda c: c.update(eval_set=[{"a": f"{tag}: Hello."}]))
+    told = check(configs)
+    assert [one.what for one in told] == (
+        ["the base knows en_us, de_de, and learns en-us from these clips"] if is_told else []
+    )
+    assert all(one.is_remark for one in told)
 
 
 def test_clips_that_are_all_too_long_are_found(configs):
