@@ -26,7 +26,7 @@ from kani.codec_layers import Conv, HalfSnake, ResidualLayer
 from kani.config import PrepareConfig
 from kani.dataset import KaniPlan
 from kani.miniature import NETWORK
-from kani.nemo_codec import NemoCodec, is_installed
+from kani.nemo_codec import NemoCodec
 from kani.preprocess import prepare
 from kani.tasks import KaniStage
 from kani.tokens import TokenSpace, interleave, training_sequence
@@ -133,11 +133,18 @@ def codec_speeds(work: KaniWork, meter: Meter) -> Iterator[Speed]:
         HERE: lambda: codec.decode(codes),
         PLAIN: lambda: plainly_decoded(codec, codes),
     }
-    if is_installed() and meter.device.type == "cpu":
-        nemo = NemoCodec(codec)
+    nemo = _nemo(codec) if meter.device.type == "cpu" else None
+    if nemo is not None:
         encoding["NeMo"], decoding["NeMo"] = lambda: nemo.encode(sound), lambda: nemo.decode(codes)
     yield from _in_turns("encode", encoding, work, meter, seconds, "x real time")
     yield from _in_turns("decode", decoding, work, meter, seconds, "x real time")
+
+
+def _nemo(codec: NanoCodec) -> NemoCodec | None:
+    try:
+        return NemoCodec(codec)
+    except ImportError:
+        return None  # it isn't installed, or not with what it needs for speech
 
 
 def prepare_speed(work: KaniWork, meter: Meter) -> Speed:

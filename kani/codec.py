@@ -272,8 +272,6 @@ class NanoCodec(nn.Module):
             stop = min(longest, end + self.encoder_context)
             there = (n_frames[rows] - start).clamp(1, stop - start).tolist()
             ends = Ends(tuple(n * hop for n in there), are_repeated=not as_nemo)
-            if min(there) == stop - start:
-                ends = None
             latents = self.latents(sound[rows, start * hop : stop * hop], ends)
             tokens[rows, :, begin:end] = self.vector_quantizer.encode(
                 latents[:, begin - start : end - start]
@@ -307,6 +305,7 @@ class NanoCodec(nn.Module):
             audio[row, size * hop :] = 0
         return audio
 
+    @torch.no_grad()
     def latents(self, audio: Tensor, ends: Ends | None = None) -> Tensor:
         """(B, T, D) of sound (B, T * samples_per_frame)."""
         return self.audio_encoder(audio[..., None], ends)

@@ -41,11 +41,11 @@ class Edges:
     is_causal: bool = False
 
     def fill(self, x: Tensor) -> Tensor:
-        """`x` with what is seen outside the sound."""
+        """`x` itself, with what is seen outside the sound written into it."""
         if self.begin > 0:
             x[:, : self.begin] = 0 if self.is_causal else x[:, self.begin : self.begin + 1]
-        alike = len(set(self.ends)) == 1  # one copy for all rows
-        for rows, (end, is_repeated) in zip([x] if alike else x.split(1), self.ends, strict=False):
+        alike = self.ends[:1] if len(set(self.ends)) == 1 else self.ends  # else row by row
+        for rows, (end, is_repeated) in zip(x.chunk(len(alike) or 1), alike, strict=bool(alike)):
             if 0 < end < x.shape[1]:
                 rows[:, end:] = rows[:, end - 1 : end] if is_repeated else 0
         return x

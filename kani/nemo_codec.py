@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
@@ -10,10 +9,6 @@ from torch import Tensor, nn
 
 from kani.codec import NanoCodec
 from kani.codec_weights import unfold
-
-
-def is_installed() -> bool:
-    return importlib.util.find_spec("nemo") is not None
 
 
 class NemoCodec(nn.Module):

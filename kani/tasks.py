@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kani.attention import attend_within_clips
 from kani.dataset import IGNORED, KaniBatch, KaniPlan
-from kani.loss import kani_loss, layer_of, predictions, token_losses
+from kani.loss import CHUNK, kani_loss, layer_of, predictions, token_losses
 from kani.projection import inputs_with_speakers
 from kani.tokens import TokenSpace
 from ttscommon import lora, probe
@@ -137,7 +137,7 @@ def validation_scores(stage: KaniStage, plan: KaniPlan) -> dict[str, float]:
         counts += torch.bincount(places, minlength=n_layers + 1)
         is_audio = targets >= stage.space.audio_tokens_start
         for part, wanted in zip(
-            said[is_audio].split(2048), targets[is_audio].split(2048), strict=True
+            said[is_audio].split(CHUNK), targets[is_audio].split(CHUNK), strict=True
         ):
             hits += int((stage.model.lm_head(part).argmax(dim=-1) == wanted).sum())
     each = (sums / counts.clamp(min=1)).tolist()

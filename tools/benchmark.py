@@ -49,8 +49,8 @@ Example: python tools/benchmark.py higgs-training --device cuda --amp bf16 --lay
 KANI = """KaniTTS: clips prepared, the codec, and training steps in three ways.
 
 Weights are random and in the released sizes. The language model has its full width and the last of
-its layers. What is compared is done in turns; the last of each task is the public programs' way.
---amp is of training; the codec computes in float32.
+its layers. What is compared is done in turns; the last of each task is the public programs' way, or
+as near to it as there is without NeMo. --amp is of training; the codec computes in float32.
 
 Example: python tools/benchmark.py kani --threads 1 --clock cpu --layers 3 --repeats 3
 """

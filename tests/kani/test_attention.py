@@ -49,6 +49,10 @@ def test_clips_apart_are_as_under_a_mask(rows):
         assert torch.allclose(one, other, atol=1e-5)
 
 
-def test_what_is_cut_out_grows_with_the_clips_not_with_their_square():
-    packed = torch.arange(1, 33).repeat_interleave(10)[None]
-    assert Segments.of(packed).places.shape == (32, 10)
+@pytest.mark.parametrize("sizes", [[10] * 32, [1500, *[40] * 15], [1, 2, 3, 4, 5, 100, 1]])
+def test_what_is_cut_out_is_at_most_twice_the_clips(sizes):
+    packed = torch.arange(1, len(sizes) + 1).repeat_interleave(torch.tensor(sizes))[None]
+    found = Segments.of(packed)
+    assert sum(one.numel() for one in found.places) < 2 * sum(sizes)
+    together = torch.cat([one.flatten() for one in found.places])
+    assert torch.equal(together[found.back], torch.arange(sum(sizes)))

@@ -7,7 +7,7 @@ import torch
 
 from kani import codec_layers
 from kani.codec import NanoCodec, NanoCodecConfig
-from kani.codec_layers import CausalUpsample, FiniteScalars, HalfSnake
+from kani.codec_layers import CausalUpsample, Edges, FiniteScalars, HalfSnake, piecewise
 from kani.codec_weights import fold
 from tests.kani.golden import described, tensors
 from ttscommon.errors import UserError
@@ -81,22 +81,26 @@ def test_layers_in_pieces_are_as_at_once(codec, monkeypatch, as_nemo):
     rows, lengths = sound(3, 9), torch.tensor([9, 4, 1]) * HOP
     codes = torch.randint(0, 4032, (2, 4, 9), generator=torch.Generator().manual_seed(4))
     whole = codec.encode(rows, lengths, as_nemo=as_nemo)[0], codec.decode(codes)
-    n_stages = []
-    piecewise = codec_layers.piecewise
-
-    def counted(stage, x, edges, **kwargs):
-        def one(x, edges):
-            n_stages.append(len(x))
-            return stage(x, edges)
-
-        return piecewise(one, x, edges, **kwargs)
-
-    monkeypatch.setattr("kani.codec.piecewise", counted)
     monkeypatch.setattr(codec_layers, "PIECE", 2**10)
     assert torch.equal(codec.encode(rows, lengths, as_nemo=as_nemo)[0], whole[0])
     assert torch.allclose(codec.decode(codes), whole[1], atol=1e-6)
-    assert len(n_stages) > 50  # there are 14 stages
-    assert set(n_stages) == {1, 2, 3}
+
+
+def test_pieces_are_no_larger_than_asked_for(monkeypatch):
+    monkeypatch.setattr(codec_layers, "PIECE", 40)
+    x, seen = torch.arange(60.0).view(2, 30, 1), []
+
+    def sums(x: torch.Tensor, edges: Edges) -> torch.Tensor:
+        seen.append(x.shape)
+        return edges.fill(x.clone()).unfold(1, 4, 2).sum(-1)  # of two and their neighbours
+
+    edges = Edges(0, ((30, True), (30, False)))
+    found = piecewise(sums, x, edges, before=1, behind=1, step=2, width=8)
+    assert found.shape == (2, 15, 1)
+    assert seen == [(1, 12, 1)] * 6
+    padded = torch.nn.functional.pad(x.transpose(1, 2), (1, 1), mode="replicate")[:, 0]
+    padded[1, -1] = 0
+    assert torch.equal(found[..., 0], padded.unfold(1, 4, 2).sum(-1))
 
 
 @pytest.mark.parametrize("in_place", [False, True])

@@ -233,6 +233,26 @@ def test_extreme_logits_keep_losses_and_gradients_finite():
     assert hidden.grad.tolist() == [[600.0, 0.0], [150.0, -150.0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_what_is_nearly_certain_is_still_learned_in_bfloat16(dtype):
+    torch.manual_seed(0)
+    rows, targets = torch.randn(4000, 256).bfloat16(), torch.arange(60)
+    hidden = (0.06 * rows[:60] + 0.02 * torch.randn(60, 256)).bfloat16()
+    exact = hidden.double().requires_grad_()
+    torch.nn.functional.cross_entropy(exact @ rows.double().T, targets, reduction="sum").backward()
+    head = torch.nn.Linear(256, 4000, bias=False).requires_grad_(False).to(dtype)
+    head.weight.copy_(rows)
+    rough = hidden.to(dtype).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
+        losses = token_losses(rough, head, targets)
+    losses.sum().backward()
+    assert 0.001 < float(losses.detach().mean()) < 0.02  # nats
+    assert exact.grad is not None
+    assert rough.grad is not None
+    errors = (rough.grad.double() - exact.grad).norm(dim=1) / exact.grad.norm(dim=1)
+    assert float(errors.max()) < 0.06
+
+
 def test_a_head_in_bfloat16_has_losses_in_float32():
     torch.manual_seed(0)
     head = torch.nn.Linear(64, 500, bias=False).requires_grad_(False)
