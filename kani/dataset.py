@@ -217,7 +217,7 @@ class KaniPlan:
         return LearnedClip(str(row["id"]), ids, start, speaker.float() if len(speaker) else None)
 
     def _packed(self, epoch: int) -> list[BatchKey]:
-        """Clips of any length together: packed, that costs nothing."""
+        """Clips of any length together: packed, that costs little."""
         random = np.random.default_rng(seed_for(self.seed, "epoch", epoch))
         batches: list[list[int]] = [[]]
         n_tokens = 0

@@ -35,26 +35,30 @@ def recordings(tmp_path):
     return folder
 
 
-def measured(recordings, *tasks: str) -> list[dict]:
+def measured(recordings, *tasks: str, amp: str = "no") -> list[dict]:
     words = ["kani", "--input", str(recordings), "--layers", "0", "--seconds", "0.5", "--clips=2"]
     words += ["--batch-size", "2", "--repeats", "1", "--warmups", "0", "--threads", "1"]
     report = recordings.parent / "speed.json"
-    main([*words, "--json", str(report), "--tasks", *tasks])
+    main([*words, "--amp", amp, "--json", str(report), "--tasks", *tasks])
     return read_json(report)["rows"]
 
 
 def test_the_codec_and_preparing_are_measured(recordings, capsys):
     rows = measured(recordings, "codec", "prepare")
-    codec = [(task, way) for task in ("encode", "decode") for way in ("here", "plain")]
-    assert [(row["task"], row["way"]) for row in rows] == [*codec, ("prepare", "here")]
+    codec = [row for row in rows if row["way"] in ("here", "plain")]  # beside NeMo, if it is there
+    found = [(row["task"], row["way"]) for row in codec]
+    ways = [(task, way) for task in ("encode", "decode") for way in ("here", "plain")]
+    assert found == [*ways, ("prepare", "here")]
     assert all(row["rate"] > 0 for row in rows)
-    assert rows[0]["gain"] == pytest.approx(rows[1]["seconds"] / rows[0]["seconds"])
+    last = [row for row in rows if row["task"] == "encode"][-1]
+    assert rows[0]["gain"] == pytest.approx(last["seconds"] / rows[0]["seconds"])
     assert "clips/s" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_training_is_measured_in_three_ways(recordings, capsys):
-    rows = measured(recordings, "train")
+@pytest.mark.parametrize("amp", ["no", "bf16"])
+def test_training_is_measured_in_three_ways(recordings, capsys, amp):
+    rows = measured(recordings, "train", amp=amp)
     assert [row["way"] for row in rows] == ["packed", "padded", "one clip at a time"]
     assert rows[-1]["gain"] is None
     assert "tokens/s" in capsys.readouterr().out
